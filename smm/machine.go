@@ -1,0 +1,117 @@
+package smm
+
+import (
+	"context"
+	"fmt"
+
+	"biosv/fault"
+	"biosv/generated"
+)
+
+// Settings are attribute values by name: one value, or for an ordered list the list. An attribute that is not
+// there has its default.
+type Settings map[string][]string
+
+// Machine is what a BIOS is the BIOS of. Its methods are safe for concurrent use, observe and never assume, and
+// answer with the contract's faults: UnavailableFault for what it does not have.
+type Machine interface {
+	// Registry gives the attributes that the machine takes; it stays the same while the machine is open.
+	Registry() generated.GetAttributeRegistryReply
+	// Power observes the state of its power.
+	Power(ctx context.Context) (generated.PowerState, error)
+	// Resets are the ways of [Machine.Reset] that it can do at all, whatever its state.
+	Resets() []generated.ResetType
+	// Reset begins a change of its power and returns when it is under way.
+	Reset(ctx context.Context, how generated.ResetType) error
+	// Configure puts settings into force that need no reset. It gets all settings, not the changed ones only.
+	Configure(ctx context.Context, settings Settings) error
+	Inventory(ctx context.Context) (*generated.SystemInventory, error)
+	Thermal(ctx context.Context) (*generated.ThermalReading, error)
+	// Close lets go of the machine. A machine that lives outside of biosv goes on.
+	Close() error
+}
+
+// Supervisor is what a machine is given to tell BIOS.v what happens to it.
+type Supervisor interface {
+	// Starting is called before each start, whoever caused it. It makes pending values current, durably, and
+	// gives the settings that the start is to use.
+	Starting(ctx context.Context) (Settings, error)
+	// Report writes what the machine did by itself to the domain's event log.
+	Report(ctx context.Context, e Event) error
+}
+
+// Opener opens the machine of a domain, with the settings in force.
+type Opener func(ctx context.Context, d Domain, settings Settings, s Supervisor) (Machine, error)
+
+// Configurer is the function that keeps settings. There is one.
+type Configurer interface {
+	// Settings gives the values in force.
+	Settings(tx *Tx) (Settings, error)
+	// Apply makes the values current that wait for a start, and gives those then in force.
+	Apply(tx *Tx) (Settings, error)
+}
+
+// Machine gives the open machine of a domain.
+func (b *BIOS) Machine(domain string) (Machine, error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if m, ok := b.machines[domain]; ok {
+		return m, nil
+	}
+	return nil, fault.NotFound(fault.UnknownDomain, "", domain, "There is no domain %q; ListDomains names those that are.", domain)
+}
+
+// OpenMachine opens the machine of a domain whose record is in the store.
+func (b *BIOS) OpenMachine(ctx context.Context, d Domain) error {
+	open, ok := b.openers[d.Kind]
+	if !ok {
+		return fmt.Errorf("open the machine of %s: this biosv has no machines of kind %s", d.Name, d.Kind)
+	}
+	var settings Settings
+	if err := b.View(ctx, b.localCall(d.Name), func(tx *Tx) (err error) {
+		settings, err = b.configurer.Settings(tx)
+		return err
+	}); err != nil {
+		return fmt.Errorf("open the machine of %s: %w", d.Name, err)
+	}
+	m, err := open(ctx, d, settings, &supervisor{b, d.Name})
+	if err != nil {
+		return fmt.Errorf("open the machine of %s: %w", d.Name, err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.machines[d.Name] = m
+	return nil
+}
+
+// CloseMachine lets go of a domain's machine.
+func (b *BIOS) CloseMachine(domain string) error {
+	b.mu.Lock()
+	m, ok := b.machines[domain]
+	delete(b.machines, domain)
+	b.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	return m.Close()
+}
+
+type supervisor struct {
+	bios   *BIOS
+	domain string
+}
+
+func (s *supervisor) Starting(ctx context.Context) (settings Settings, err error) {
+	call := s.bios.localCall(s.domain)
+	return settings, s.bios.update(ctx, call, "Start", func(tx *Tx) error {
+		settings, err = s.bios.configurer.Apply(tx)
+		return err
+	})
+}
+
+func (s *supervisor) Report(ctx context.Context, e Event) error {
+	return s.bios.update(ctx, s.bios.localCall(s.domain), "Report", func(tx *Tx) error {
+		tx.Event(e)
+		return nil
+	})
+}
