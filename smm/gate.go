@@ -2,8 +2,8 @@
 // carried out, instead of in the system management mode of their own machine. It holds no BIOS function; those
 // are in its subpackages, one a function, and each answers its slice of the contract's Port.
 //
-// A request goes one way. [Gate] judges it: who asks, for what, of which domain. [Router] picks the Port that
-// the domain's BIOS is. [BIOS] is what a function works with: state, which is read and changed in transactions
+// A request goes one way. [Gate] judges it: who asks, for what, of which domain. Behind it stands the Port that
+// the functions make together. [BIOS] is what a function works with: state, which is read and changed in transactions
 // together with event log and audit row, and machines, which act outside of them between a committed intent
 // and a committed outcome. Nothing reaches a function except through the gate.
 package smm
