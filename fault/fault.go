@@ -224,6 +224,23 @@ func Of(err error, id string) generated.Fault {
 	return Internal(id)
 }
 
+// ofSchema is for a document that its schema does not allow.
+func ofSchema(e *xmltext.SchemaError) generated.Fault {
+	f := InvalidRequest(SchemaViolation, e.Path, e.Value, "%s", e.Error())
+	f.Line, f.Rule = uint32(e.Line), e.Rule
+	return f
+}
+
+// ofSyntax is for a document that is not well formed, or too large.
+func ofSyntax(e *xmltext.SyntaxError) generated.Fault {
+	if e.Code == xmltext.LimitExceeded {
+		return LimitExceeded(TooLarge, e.Limit, uint64(e.Most), "%s", e.Error())
+	}
+	f := InvalidRequest(MalformedXML, "", "", "%s", e.Error())
+	f.Line, f.Rule = uint32(e.Line), e.Code
+	return f
+}
+
 const clipLength = 256
 
 // clip bounds a refused value in an answer.

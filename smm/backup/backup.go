@@ -14,6 +14,7 @@ import (
 	"biosv/fault"
 	"biosv/generated"
 	"biosv/smm"
+	"biosv/store"
 )
 
 // MostBytes bounds a state that is restored, after decompression.
@@ -24,12 +25,9 @@ type State interface {
 	// Backup writes a consistent copy.
 	Backup(ctx context.Context, w io.Writer) (int64, error)
 	// Restore checks a copy, puts it in the state's place and gives its schema version. What was there before
-	// is kept beside it. An error of [ErrNotAState] says that the copy is none.
+	// is kept beside it. store.ErrCorrupt and store.ErrNewer say that the copy is none that can be used.
 	Restore(ctx context.Context, r io.Reader) (schema int, err error)
 }
-
-// ErrNotAState is what [State.Restore] wraps when it is given something else than a copy of a state.
-var ErrNotAState = errors.New("not a copy of a state")
 
 // Function answers [generated.BackupPort].
 type Function struct {
@@ -75,7 +73,7 @@ func (f *Function) RestoreState(ctx context.Context, call generated.Call, reques
 		return nil, damaged(err)
 	}
 	schema, err := f.state.Restore(ctx, &bounded{r: z, left: MostBytes})
-	if errors.Is(err, ErrNotAState) || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNewer) || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, damaged(err)
 	}
 	if err != nil {
