@@ -27,7 +27,7 @@ var writers = sync.Pool{New: func() any { return new(Writer) }}
 // NewWriter makes a writer; [Writer.Release] gives it back, after which what it wrote is no longer valid.
 func NewWriter() *Writer {
 	w := writers.Get().(*Writer)
-	w.buf, w.open, w.err = w.buf[:0], w.open[:0], nil
+	w.Reset()
 	return w
 }
 
@@ -40,6 +40,9 @@ func (w *Writer) Release() {
 	}
 	writers.Put(w)
 }
+
+// Reset forgets what was written, and the error.
+func (w *Writer) Reset() { w.buf, w.open, w.err = w.buf[:0], w.open[:0], nil }
 
 // Bytes are what was written.
 func (w *Writer) Bytes() []byte { return w.buf }
