@@ -1322,7 +1322,7 @@ type SetAttributesReply struct {
 	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
 
 	// The attributes named, as they are now.
-	Attribute []*AttributeState `xml:"Attribute,omitempty" json:"Attribute,omitempty"`
+	AttributeState []*AttributeState `xml:"AttributeState,omitempty" json:"AttributeState,omitempty"`
 }
 
 type GetAttributeRegistryRequest struct {

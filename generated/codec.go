@@ -2963,13 +2963,13 @@ func (m *SetAttributesReply) decode(r *xmltext.Reader) {
 		v.decode(r)
 		m.Version = v
 	}
-	for r.More("Attribute") {
-		if !r.Count(len(m.Attribute)+1, "Attribute") {
+	for r.More("AttributeState") {
+		if !r.Count(len(m.AttributeState)+1, "AttributeState") {
 			return
 		}
 		v := new(AttributeState)
 		v.decode(r)
-		m.Attribute = append(m.Attribute, v)
+		m.AttributeState = append(m.AttributeState, v)
 	}
 	r.Close()
 }
@@ -2980,12 +2980,12 @@ func (m *SetAttributesReply) encode(w *xmltext.Writer) {
 		return
 	}
 	m.Version.encode(w, "Version")
-	for _, v := range m.Attribute {
+	for _, v := range m.AttributeState {
 		if v == nil {
-			w.Fail(missing("SetAttributesReply", "Attribute"))
+			w.Fail(missing("SetAttributesReply", "AttributeState"))
 			return
 		}
-		w.Open("Attribute")
+		w.Open("AttributeState")
 		v.encode(w)
 		w.Close()
 	}

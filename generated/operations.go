@@ -311,7 +311,7 @@ var Commands = [...]Command{
 		Words: []string{"attributes", "set"}, Operation: "SetAttributes",
 		Arguments: []string{"Attribute"},
 		Set:       [][2]string{},
-		Table:     "Attribute: Name CurrentValue PendingValue",
+		Table:     "AttributeState: Name CurrentValue PendingValue",
 		Example:   "biosv attributes set AssetTag=rack-7 --domain demo",
 		Doc:       "Changes attributes, all or none. Values that need a reset become pending; a value equal to the current one takes a pending one away. A refusal lists every wrong attribute.",
 	},

@@ -347,7 +347,7 @@ var Types = map[string][]Field{
 	},
 	"SetAttributesReply": {
 		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
-		{Name: "Attribute", Type: "AttributeState", Kind: Complex, Optional: true, Many: true, Doc: "The attributes named, as they are now."},
+		{Name: "AttributeState", Type: "AttributeState", Kind: Complex, Optional: true, Many: true, Doc: "The attributes named, as they are now."},
 	},
 	"GetAttributeRegistryRequest": {},
 	"GetAttributeRegistryReply": {
