@@ -28,6 +28,7 @@ need gsoap have wsdl2h
 need libgsoap-dev test -e /usr/include/stdsoap2.h
 need libssl-dev test -e /usr/include/openssl/ssl.h
 need g++ have g++
+need pkg-config have pkg-config
 need default-jdk-headless have javac
 need maven have mvn
 need nodejs have node

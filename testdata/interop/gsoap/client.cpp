@@ -219,7 +219,7 @@ class Scenario {
       if (!holds(later->DefaultValue, v->ValueName)) other = v->ValueName;
 
     const std::string value = "rack <7> & é";
-    check(named(set("AssetTag", value).Attribute, "AssetTag").CurrentValue == std::vector<std::string>{value}, "SetAttributes gave something else");
+    check(named(set("AssetTag", value).AttributeState, "AssetTag").CurrentValue == std::vector<std::string>{value}, "SetAttributes gave something else");
     check(get("AssetTag").CurrentValue == std::vector<std::string>{value}, "GetAttributes gave something else");
     auto read = con.call(name, &Proxy::GetAttributes);
     check(read.Attribute.size() > 1, "GetAttributes without names gives one attribute or none");

@@ -119,7 +119,7 @@ async function scenario(version) {
   const other = later.PossibleValue.map((v) => v.ValueName).find((v) => !list(later.DefaultValue).includes(v));
   const assetTag = async () => list(named((await bios.GetAttributes({ Name: ['AssetTag'] })).Attribute, 'AssetTag').CurrentValue);
   const first = await bios.SetAttributes({ Attribute: [{ Name: 'AssetTag', NewValue: ['rack <7> & é'] }] });
-  assert.deepEqual(list(named(first.Attribute, 'AssetTag').CurrentValue), ['rack <7> & é']);
+  assert.deepEqual(list(named(first.AttributeState, 'AssetTag').CurrentValue), ['rack <7> & é']);
   assert.deepEqual(await assetTag(), ['rack <7> & é']);
   const read = await bios.GetAttributes({});
   assert.ok(list(read.Attribute).length > 1);

@@ -135,7 +135,7 @@ def scenario(version):
     later = next(d for d in registry.Definition if d.ResetRequired and not d.ReadOnly and d.AttributeKind == "Enumeration" and len(d.PossibleValue) > 1)
     other = next(v.ValueName for v in later.PossibleValue if v.ValueName not in later.DefaultValue)
     first = bios.SetAttributes(Attribute=[{"Name": "AssetTag", "NewValue": ["rack <7> & é"]}])
-    check(value_of(first.Attribute, "AssetTag").CurrentValue == ["rack <7> & é"], f"SetAttributes gave {first}")
+    check(value_of(first.AttributeState, "AssetTag").CurrentValue == ["rack <7> & é"], f"SetAttributes gave {first}")
     read = bios.GetAttributes(Name=["AssetTag"])
     check(value_of(read.Attribute, "AssetTag").CurrentValue == ["rack <7> & é"], f"GetAttributes gave {read}")
     check(len(bios.GetAttributes().Attribute) > 1, "GetAttributes without names gives one attribute or none")
