@@ -1,0 +1,168 @@
+package tpm
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+)
+
+// child is a swtpm that lives as long as the service does: it speaks over two socket pairs, which no other
+// process has an end of, and ends when ours is closed, whatever ended us.
+type child struct {
+	cmd     *exec.Cmd
+	conn    net.Conn
+	control net.Conn
+	log     string
+}
+
+// Names below a swtpm's folder. The state is encrypted with a key that lies outside of its folder.
+const (
+	stateFolder = "state"
+	keyFile     = "state.key"
+	logFile     = "swtpm.log"
+	caFolder    = "localca"
+)
+
+// startChild starts the swtpm of a folder, which is provisioned where it is new. fresh says that it is.
+func startChild(ctx context.Context, dir string) (c *child, fresh bool, err error) {
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, stateFolder), 0o700); err != nil {
+		return nil, false, err
+	}
+	key := filepath.Join(dir, keyFile)
+	if _, err := os.Stat(key); os.IsNotExist(err) {
+		fresh = true
+		if err := writeKey(key); err != nil {
+			return nil, false, fmt.Errorf("write the key of the TPM's state: %w", err)
+		}
+	}
+	state := filepath.Join(dir, stateFolder, "tpm2-00.permall")
+	if _, err := os.Stat(state); os.IsNotExist(err) {
+		if _, err := os.Stat(filepath.Join(dir, pinFile)); err == nil {
+			return nil, false, fmt.Errorf("the state of the software TPM is gone (%s): without it the service's key is lost. Bring it back from a backup, or begin with an empty data folder", state)
+		}
+		fresh = true
+		if err := setUp(ctx, dir); err != nil {
+			return nil, false, err
+		}
+	}
+	c, err = spawn(dir)
+	return c, fresh, err
+}
+
+func writeKey(path string) error {
+	var key [32]byte
+	rand.Read(key[:])
+	defer clear(key[:])
+	text := []byte(hex.EncodeToString(key[:]))
+	defer clear(text)
+	return writeFile(path, text)
+}
+
+// setUp makes the state with its endorsement keys and their certificates, of a certificate authority of its own.
+func setUp(ctx context.Context, dir string) error {
+	ca := filepath.Join(dir, caFolder)
+	if err := os.MkdirAll(ca, 0o700); err != nil {
+		return err
+	}
+	files := map[string]string{
+		"swtpm_setup.conf": "create_certs_tool= /usr/bin/swtpm_localca\ncreate_certs_tool_config = " + filepath.Join(ca, "localca.conf") +
+			"\ncreate_certs_tool_options = " + filepath.Join(ca, "localca.options") + "\n",
+		"localca.conf": "statedir = " + ca + "\nsigningkey = " + filepath.Join(ca, "signkey.pem") + "\nissuercert = " + filepath.Join(ca, "issuercert.pem") +
+			"\ncertserial = " + filepath.Join(ca, "certserial") + "\n",
+		"localca.options": "--platform-manufacturer BIOSV\n--platform-version 1\n--platform-model swtpm\n",
+	}
+	for name, text := range files {
+		if err := writeFile(filepath.Join(ca, name), []byte(text)); err != nil {
+			return err
+		}
+	}
+	cmd := exec.CommandContext(ctx, "swtpm_setup", "--tpm2", "--config", filepath.Join(ca, "swtpm_setup.conf"), "--tpmstate", filepath.Join(dir, stateFolder),
+		"--create-ek-cert", "--pcr-banks", "sha256", "--lock-nvram", "--not-overwrite", "--vmid", "biosv",
+		"--keyfile", filepath.Join(dir, keyFile), "--cipher", "aes-256-cbc", "--logfile", filepath.Join(dir, "setup.log"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("swtpm_setup: %w: %s (more in %s)", err, bytes.TrimSpace(out), filepath.Join(dir, "setup.log"))
+	}
+	return nil
+}
+
+func spawn(dir string) (*child, error) {
+	ours, theirs, err := socketPair("tpm")
+	if err != nil {
+		return nil, err
+	}
+	ourControl, theirControl, err := socketPair("tpm-control")
+	if err != nil {
+		return nil, errors.Join(err, ours.Close(), theirs.Close())
+	}
+	c := &child{conn: ours, control: ourControl, log: filepath.Join(dir, logFile)}
+	c.cmd = exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(dir, stateFolder)+",mode=0600", "--fd", "3", "--ctrl", "type=unixio,clientfd=4",
+		"--flags", "not-need-init,startup-clear", "--key", "file="+filepath.Join(dir, keyFile)+",mode=aes-256-cbc,format=hex", "--log", "file="+c.log+",level=1")
+	c.cmd.ExtraFiles = []*os.File{theirs, theirControl}
+	// A signal to our group (a terminal's interrupt) is ours to pass on, in order.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	err = c.cmd.Start()
+	theirs.Close()
+	theirControl.Close()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start swtpm: %w", err), ours.Close(), ourControl.Close())
+	}
+	return c, nil
+}
+
+func socketPair(name string) (net.Conn, *os.File, error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socket pair: %w", err)
+	}
+	f := os.NewFile(uintptr(fds[0]), name)
+	defer f.Close()
+	conn, err := net.FileConn(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn, os.NewFile(uintptr(fds[1]), name), nil
+}
+
+const commandTime = 30 * time.Second
+
+// Send sends a command; a swtpm that died or hangs is an error that names its log.
+func (c *child) Send(command []byte) ([]byte, error) {
+	if err := c.conn.SetDeadline(time.Now().Add(commandTime)); err != nil {
+		return nil, err
+	}
+	answer, err := transport.FromReadWriter(c.conn).Send(command)
+	if err != nil {
+		return nil, fmt.Errorf("the software TPM does not answer (see %s): %w", c.log, err)
+	}
+	return answer, nil
+}
+
+// close shuts the TPM down in order and waits for the process.
+func (c *child) close() error {
+	_, err := tpm2.Shutdown{ShutdownType: tpm2.TPMSUClear}.Execute(c)
+	c.conn.Close()
+	c.control.Close()
+	late := time.AfterFunc(5*time.Second, func() { _ = c.cmd.Process.Kill() }) // it may have ended meanwhile
+	defer late.Stop()
+	var exit *exec.ExitError
+	if e := c.cmd.Wait(); e != nil && !errors.As(e, &exit) {
+		err = errors.Join(err, e)
+	}
+	return err
+}
