@@ -41,7 +41,7 @@ if [ "$which" = all ]; then
 	need php-soap php -r 'exit(extension_loaded("soap") ? 0 : 1);'
 	need php-xml php -r 'exit(extension_loaded("dom") ? 0 : 1);'
 	need mono-mcs have mcs
-	need mono-devel have svcutil
+	need mono-devel have cert-sync
 fi
 if [ -n "$missing" ]; then
 	echo "setup-interop: Debian packages:$missing"
