@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"biosv/internal/durable"
 )
 
 // child is a swtpm that lives as long as the service does: it speaks over two socket pairs, which no other
@@ -71,7 +73,7 @@ func writeKey(path string) error {
 	defer clear(key[:])
 	text := []byte(hex.EncodeToString(key[:]))
 	defer clear(text)
-	return writeFile(path, text)
+	return durable.WriteFile(path, text, 0o600)
 }
 
 // setUp makes the state with its endorsement keys and their certificates, of a certificate authority of its own.
@@ -88,7 +90,7 @@ func setUp(ctx context.Context, dir string) error {
 		"localca.options": "--platform-manufacturer BIOSV\n--platform-version 1\n--platform-model swtpm\n",
 	}
 	for name, text := range files {
-		if err := writeFile(filepath.Join(ca, name), []byte(text)); err != nil {
+		if err := durable.WriteFile(filepath.Join(ca, name), []byte(text), 0o600); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/google/go-tpm/tpm2/transport/linuxtpm"
+
+	"biosv/internal/durable"
 )
 
 // pinFile holds the name of the endorsement key that the data folder belongs to.
@@ -84,7 +86,7 @@ func (t *TPM) introduce(ctx context.Context) error {
 	path := filepath.Join(t.dir, pinFile)
 	pinned, err := os.ReadFile(path)
 	if os.IsNotExist(err) {
-		return writeFile(path, []byte(t.about.EKName+"\n"))
+		return durable.WriteFile(path, []byte(t.about.EKName+"\n"), 0o600)
 	}
 	if err != nil {
 		return err
@@ -248,25 +250,4 @@ func flush(c transport.TPM, h tpm2.TPMHandle) error {
 		return fmt.Errorf("flush %#x: %w", h, err)
 	}
 	return nil
-}
-
-// writeFile replaces a file at once and durably.
-func writeFile(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path))
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

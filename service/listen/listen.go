@@ -61,7 +61,7 @@ func New(inner net.Listener, c Config) *Listener {
 			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
 		ClientAuth: tls.RequestClientCert,
-		NextProtos: []string{"h2", "http/1.1"},
+		NextProtos: []string{"http/1.1"},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			cert, err := c.Certificate(hello)
 			if conn, ok := hello.Conn.(*Conn); ok && err == nil {
