@@ -1,8 +1,19 @@
-// Package store keeps state on disk, in bbolt. A change is a function over a [Tx]; it is all there or not at all,
+// Package store keeps state on disk, in bbolt. A change is a function over a [Tx]: it is all there or not at all,
 // and [Store.Update] returns only when it is on disk. Functions that come at the same time share one commit, and
-// each of them is still atomic for itself: it works on an overlay, which is merged when it succeeds.
+// each of them is still atomic for itself: it works on an overlay in memory, which is merged when it succeeds.
 //
-// What is kept is keys and values in nested buckets; begin with [Open] and [Tx.Bucket].
+// What is kept is keys and values in nested buckets. Begin with [Open], [Store.Update] and [Tx.Bucket]:
+//
+//	err := s.Update(ctx, func(tx *store.Tx) error {
+//		tx.Bucket("domain", name, "boot").Put([]byte("order"), order)
+//		return nil
+//	})
+//
+// A function must not call the Store that it runs in, nor wait for somebody who does: there is one writer, and
+// every other change waits for the function. It may read and write nothing but its Tx.
+//
+// The file is checked page by page when it is opened, because bbolt trusts what it reads: what is damaged gives
+// [ErrCorrupt], and never a panic. The package does not encrypt; the file can be read by its owner alone.
 package store
 
 import (
@@ -12,20 +23,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
-	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-)
-
-// The errors that callers tell apart.
-var (
-	ErrLocked  = errors.New("another process uses the state")
-	ErrNewer   = errors.New("the state was written by a newer version")
-	ErrCorrupt = errors.New("the state is damaged")
-	ErrFull    = errors.New("the disk is full")
-	ErrClosed  = errors.New("the store is closed")
 )
 
 // Options change what is usual.
@@ -34,61 +36,98 @@ type Options struct {
 	NoSync bool
 }
 
-// Store is an open state. It is safe for concurrent use.
+// Store is an open state. It is safe for concurrent use. One goroutine, which [Store.Close] waits for, does all
+// writing.
 type Store struct {
 	path    string
 	options Options
-	mu      sync.RWMutex // held for reading by everything that uses db; for writing while db is replaced
-	db      *bolt.DB
-	closed  bool
-	queue   chan *update
-	done    chan struct{}
-	writer  sync.WaitGroup
+
+	mu     sync.RWMutex // held for reading by everything that uses db; for writing while db is replaced
+	db     *bolt.DB
+	closed bool
+	broken error // why nothing is written any more; the committer's, while it holds mu for reading
+	stuck  bool  // bbolt's writer lock was not given back; the committer's, too
+
+	queue     chan *update
+	done      chan struct{}
+	committer sync.WaitGroup
+	restoring sync.Mutex           // held by the one Restore
+	commit    func(*bolt.Tx) error // (*bolt.Tx).Commit, except in tests
 }
 
-type update struct {
-	ctx   context.Context
-	fn    func(*Tx) error
-	err   error
-	after []func()
-	done  chan struct{}
-}
+const (
+	// mapped is how much of the file is mapped from the start. It costs addresses and no memory. bbolt waits for
+	// every reader before it maps more, so within it a slow backup holds no change up.
+	mapped = 1 << 30
+	// growth is the step in which the file grows, as a hole that takes no room until it is written.
+	growth = 1 << 20
+)
 
-// mostTogether bounds how many updates share a commit.
-const mostTogether = 64
+// Open opens the state in a file, which is made, with mode 0600, where there is none. An older state is migrated.
+// It is refused at once with ErrLocked while another process has it open, with ErrNewer where a newer version
+// wrote it, with ErrCorrupt where it is damaged, and with ErrFull where there is no room to make it.
+func Open(path string, o Options) (*Store, error) { return open(path, o, migrations) }
 
-// Open opens the state in a file, which is made where there is none, and migrates an older one.
-func Open(path string, o Options) (*Store, error) {
-	db, err := open(path, o)
-	if err != nil {
-		return nil, err
+func open(path string, o Options, migrations []migration) (*Store, error) {
+	if err := create(path, o, migrations); err != nil {
+		return nil, fmt.Errorf("make the state %s: %w", path, err)
 	}
-	s := &Store{path: path, options: o, db: db, queue: make(chan *update), done: make(chan struct{})}
-	s.writer.Go(s.run)
+	db, err := openFile(path, o, migrations)
+	if err != nil {
+		return nil, fmt.Errorf("open the state %s: %w", path, err)
+	}
+	s := &Store{
+		path: path, options: o, db: db, commit: (*bolt.Tx).Commit,
+		queue: make(chan *update), done: make(chan struct{}),
+	}
+	s.committer.Go(s.run)
 	return s, nil
 }
 
-func open(path string, o Options) (db *bolt.DB, err error) {
+// create makes an empty state where there is none. It is made whole under another name first, so that a crash
+// leaves no half of one at the path; and linked, not renamed, so that of two processes only one makes it.
+func create(path string, o Options, migrations []migration) error {
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-state-*") // its mode is 0600
+	if err != nil {
+		return full(err)
+	}
+	defer os.Remove(f.Name())
+	if err := f.Close(); err != nil {
+		return err
+	}
+	db, err := openFile(f.Name(), o, migrations)
+	if err != nil {
+		return err
+	}
+	if err := db.Close(); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, os.ErrExist) {
+		return full(err)
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// openFile locks a file, checks its pages, gives it to bbolt and migrates what is in it.
+func openFile(path string, o Options, migrations []migration) (db *bolt.DB, err error) {
 	defer recovered(&err)
-	_, missing := os.Stat(path)
-	db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: 100 * time.Millisecond, NoSync: o.NoSync, FreelistType: bolt.FreelistMapType})
-	switch {
-	case errors.Is(err, bolt.ErrTimeout):
-		return nil, fmt.Errorf("open %s: %w", path, ErrLocked)
-	case errors.Is(err, bolt.ErrInvalid), errors.Is(err, bolt.ErrChecksum), errors.Is(err, bolt.ErrVersionMismatch):
-		return nil, fmt.Errorf("open %s: %w: %v", path, ErrCorrupt, err)
-	case err != nil:
-		return nil, full(fmt.Errorf("open %s: %w", path, err))
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	db, err = bolt.Open(path, 0o600, &bolt.Options{
+		Timeout:         time.Nanosecond,
+		NoSync:          o.NoSync,
+		FreelistType:    bolt.FreelistMapType,
+		InitialMmapSize: mapped,
+		OpenFile:        openChecked,
+	})
+	if err != nil {
+		return nil, full(asCorrupt(err))
 	}
+	db.AllocSize = growth
 	if err := migrate(db, migrations); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	if missing != nil {
-		if err := syncFolder(filepath.Dir(path)); err != nil {
-			db.Close()
-			return nil, err
-		}
+		return nil, errors.Join(full(err), db.Close())
 	}
 	return db, nil
 }
@@ -102,7 +141,8 @@ func syncFolder(path string) error {
 	return d.Sync()
 }
 
-// Close waits for the updates under way, and closes the file.
+// Close waits for the functions under way, lets those that wait for their turn go with ErrClosed, and closes
+// the file.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -110,17 +150,23 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	s.mu.Unlock()
 	close(s.done)
-	s.writer.Wait()
-	s.mu.Lock()
+	s.mu.Unlock()
+	s.committer.Wait()
+	s.mu.Lock() // readers that began before
 	defer s.mu.Unlock()
-	return s.db.Close()
+	if s.stuck {
+		return fmt.Errorf("close the state: %w", s.broken)
+	}
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("close the state: %w", err)
+	}
+	return nil
 }
 
-// View reads. What fn gets from the Tx is valid until it returns.
+// View reads the state as the last commit left it, beside other readers and the writer. What fn gets from its Tx
+// is valid until fn returns. A write in a View, or a damaged page, is an error of View even if fn returns nil.
 func (s *Store) View(ctx context.Context, fn func(*Tx) error) (err error) {
-	defer recovered(&err)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -129,144 +175,41 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) (err error) {
 	if s.closed {
 		return ErrClosed
 	}
+	defer faulted(&err)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	return s.db.View(func(b *bolt.Tx) error {
 		tx := &Tx{bolt: b}
-		if err := fn(tx); err != nil {
-			return err
-		}
-		return tx.err
+		return tx.outcome(fn(tx))
 	})
 }
 
-// Update changes. It returns nil when the change is on disk; with an error, nothing was changed. fn may run once
-// only, beside others that share its commit, and sees what those before it did.
-func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
-	u := &update{ctx: ctx, fn: fn, done: make(chan struct{})}
-	select {
-	case s.queue <- u:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.done:
-		return ErrClosed
-	}
-	<-u.done
-	return u.err
-}
-
-// run is the one writer.
-func (s *Store) run() {
-	for {
-		select {
-		case u := <-s.queue:
-			s.commit(s.gather(u))
-		case <-s.done:
-			return
-		}
-	}
-}
-
-// gather takes what is waiting; it does not wait for more.
-func (s *Store) gather(u *update) []*update {
-	group := []*update{u}
-	for len(group) < mostTogether {
-		select {
-		case u := <-s.queue:
-			group = append(group, u)
-		default:
-			return group
-		}
-	}
-	return group
-}
-
-// commit runs a group of updates and writes what those that succeed did. In the order in which things reach the
-// disk: each function fills an overlay, in memory; the overlay of one that succeeds is merged into the
-// transaction's pages, in memory; bbolt writes the pages, syncs them, writes the page that makes them valid, and
-// syncs it. Only then is anybody told.
-func (s *Store) commit(group []*update) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	err := s.write(group)
-	for _, u := range group {
-		if u.err == nil {
-			u.err = err
-		}
-		if u.err == nil {
-			for _, fn := range u.after {
-				fn()
-			}
-		}
-		close(u.done)
-	}
-}
-
-func (s *Store) write(group []*update) (err error) {
-	defer recovered(&err)
-	if s.closed {
-		return ErrClosed
-	}
-	b, err := s.db.Begin(true)
-	if err != nil {
-		return full(err)
-	}
-	defer b.Rollback()
-	changed := false
-	for _, u := range group {
-		if u.err = u.ctx.Err(); u.err != nil {
-			continue
-		}
-		tx := &Tx{bolt: b, overlay: newOverlay()}
-		if u.err = run(tx, u.fn); u.err != nil {
-			continue
-		}
-		if err := tx.overlay.merge(b); err != nil {
-			return full(err)
-		}
-		changed = changed || !tx.overlay.empty()
-		u.after = tx.after
-	}
-	if !changed {
-		return nil
-	}
-	if err := b.Commit(); err != nil {
-		return full(fmt.Errorf("commit: %w", err))
-	}
-	return nil
-}
-
-// run keeps a function's panic from taking the others of its group with it.
-func run(tx *Tx, fn func(*Tx) error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("a change of state panicked: %v", p)
-		}
-	}()
-	if err := fn(tx); err != nil {
-		return err
-	}
-	return tx.err
-}
-
-// recovered turns bbolt's panics over damaged pages into an error.
-func recovered(err *error) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("%w: %v", ErrCorrupt, p)
-	}
-}
-
-// full tells a full disk from other errors.
-func full(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
-		return fmt.Errorf("%w: %w", ErrFull, err)
-	}
-	return err
-}
-
-// Backup writes a consistent copy of the state while it is in use.
+// Backup writes a consistent copy of the state while it is in use, and gives its length. [Check] and
+// [Store.Restore] take it.
 func (s *Store) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
+	to := &backupWriter{ctx: ctx, w: w}
 	err = s.View(ctx, func(tx *Tx) error {
-		n, err = tx.bolt.WriteTo(w)
+		n, err = tx.bolt.WriteTo(to)
 		return err
 	})
-	return n, err
+	if to.err != nil {
+		err = to.err // bbolt keeps the words of some errors only
+	}
+	if err != nil {
+		return n, fmt.Errorf("back the state up: %w", err)
+	}
+	return n, nil
+}
+
+// backupWriter ends a copy when its context ends.
+type backupWriter struct {
+	ctx context.Context
+	w   io.Writer
+	err error
+}
+
+func (b *backupWriter) Write(p []byte) (n int, err error) {
+	if b.err = b.ctx.Err(); b.err == nil {
+		n, b.err = b.w.Write(p)
+	}
+	return n, b.err
 }
