@@ -90,6 +90,11 @@ func (p Principal) String() string {
 // Local is biosv itself, for what it does without having been asked: reconciling at start, restoring power.
 func Local() Principal { return Principal{kind: Service, name: "biosv", id: "biosv"} }
 
+// Stranger is a peer that did not come as far as showing a certificate.
+func Stranger() Principal {
+	return Principal{kind: Unidentified, problem: &Problem{CertificateMissing, "no client certificate was shown"}}
+}
+
 // Problem says why a peer's certificate does not identify it. Code is for programs, Reason for people.
 type Problem struct {
 	Code   string
