@@ -1,7 +1,7 @@
 package xmltext
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -18,17 +18,24 @@ const (
 	LimitExceeded         = "LimitExceeded"
 )
 
-// SyntaxError says that a document is not well formed, holds what SOAP forbids, or exceeds a limit. Limit and
-// Most are set for the code LimitExceeded.
+// SyntaxError says that a document is not well formed, holds what SOAP forbids, or exceeds a limit. Path is the
+// element inside which it was found, empty outside of the root. Limit and Most are set for the code
+// LimitExceeded.
 type SyntaxError struct {
 	Code    string
+	Path    string
 	Line    int
 	Message string
 	Limit   string
 	Most    int
 }
 
-func (e *SyntaxError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Message) }
+func (e *SyntaxError) Error() string {
+	if e.Path == "" {
+		return fmt.Sprintf("line %d: %s", e.Line, e.Message)
+	}
+	return fmt.Sprintf("%s (line %d): %s", e.Path, e.Line, e.Message)
+}
 
 // SchemaError says that a document is not what its schema allows: the element at fault, the rule of XML Schema
 // Part 1, appendix C, that it breaks, and what would be right.
@@ -47,23 +54,39 @@ func (e *SchemaError) Error() string {
 	return fmt.Sprintf("%s (line %d): %q stands where %s is expected (%s)", e.Path, e.Line, e.Value, e.Expected, e.Rule)
 }
 
-// Err is the first error.
+// ErrNoElement says that a reader was asked for what is inside an element while none is open. It is a mistake of
+// the code that reads, not of the document.
+var ErrNoElement = errors.New("xmltext: no element is open: Root comes first, and once")
+
+// Err is the first error: a [*SyntaxError], a [*SchemaError] or [ErrNoElement].
 func (r *Reader) Err() error { return r.err }
+
+// inside says that an element is open and nothing went wrong yet.
+func (r *Reader) inside() bool {
+	if r.err == nil && len(r.stack) == 0 {
+		r.err = ErrNoElement
+	}
+	return r.err == nil
+}
 
 func (r *Reader) syntax(code string, at int, format string, args ...any) bool {
 	if r.err == nil {
-		r.err = &SyntaxError{Code: code, Line: r.line(at), Message: fmt.Sprintf(format, args...)}
+		r.err = &SyntaxError{Code: code, Path: path(r.stack), Line: r.line(at), Message: fmt.Sprintf(format, args...)}
 	}
 	return false
 }
 
 func (r *Reader) limit(name string, most int) bool {
 	if r.err == nil {
-		r.err = &SyntaxError{Code: LimitExceeded, Line: r.line(r.pos), Limit: name, Most: most, Message: fmt.Sprintf("the document exceeds the limit %s of %d", name, most)}
+		r.err = &SyntaxError{
+			Code: LimitExceeded, Path: path(r.stack), Line: r.line(r.pos), Limit: name, Most: most,
+			Message: fmt.Sprintf("the document exceeds the limit %s of %d", name, most),
+		}
 	}
 	return false
 }
 
+// schema reports on the element at a depth of the stack, from 1.
 func (r *Reader) schema(rule string, at, depth int, value, expected string) bool {
 	if r.err == nil {
 		r.err = &SchemaError{Path: path(r.stack[:depth]), Line: r.line(at), Rule: rule, Value: clip(value), Expected: expected}
@@ -71,23 +94,27 @@ func (r *Reader) schema(rule string, at, depth int, value, expected string) bool
 	return false
 }
 
-func (r *Reader) schemaAt(rule string, v value, text, expected string) {
-	stack := append(append([]element(nil), r.stack[:min(v.depth-1, len(r.stack))]...), v.element)
-	r.err = &SchemaError{Path: path(stack), Line: r.line(v.element.start), Rule: rule, Value: clip(text), Expected: expected}
-}
-
 func (r *Reader) unexpected(expected string) {
 	n := len(r.stack)
 	r.schema("cvc-complex-type.2.4.a", r.stack[n-1].start, n-1, "<"+string(r.stack[n-1].raw)+">", expected)
 }
 
-// Path is the path of the current element.
+// Path is the path of the current element, such as /Envelope/Body/SetAttributes/Attribute[3]/Name.
 func (r *Reader) Path() string { return path(r.stack) }
 
 // Line is the line that the reader has come to, counted from 1.
 func (r *Reader) Line() int { return r.line(r.pos) }
 
-func (r *Reader) line(at int) int { return 1 + bytes.Count(r.doc[:min(at, len(r.doc))], []byte("\n")) }
+// line counts line ends as XML has them: LF, CR LF and CR (section 2.11).
+func (r *Reader) line(at int) int {
+	n, text := 1, r.doc[:min(at, len(r.doc))]
+	for i, c := range text {
+		if c == '\n' || c == '\r' && (i+1 == len(text) || text[i+1] != '\n') {
+			n++
+		}
+	}
+	return n
+}
 
 func path(stack []element) string {
 	var b strings.Builder
@@ -95,15 +122,18 @@ func path(stack []element) string {
 		b.WriteByte('/')
 		b.Write(e.local)
 		if e.index > 1 {
-			b.WriteString("[" + strconv.Itoa(e.index) + "]")
+			b.WriteString("[" + strconv.Itoa(int(e.index)) + "]")
 		}
 	}
 	return b.String()
 }
 
+const mostQuoted = 256
+
+// clip bounds a refused value.
 func clip(s string) string {
-	if len(s) > 256 {
-		return strings.ToValidUTF8(s[:256], "") + "…"
+	if len(s) > mostQuoted {
+		return strings.ToValidUTF8(s[:mostQuoted], "") + "…"
 	}
 	return s
 }

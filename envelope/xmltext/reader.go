@@ -1,31 +1,47 @@
 // Package xmltext reads and writes the XML that SOAP messages are made of: XML 1.0 (fifth edition) with
-// Namespaces 1.0, in UTF-8. It is strict and bounded. A [Reader] works over a document that is in memory as a
-// whole and is driven by the code that biosgen generates from a schema: what it asks for next is what the
-// schema allows next, and anything else is an error with the element's path, the line and the rule broken.
-// A [Writer] refuses characters that XML cannot hold.
+// Namespaces in XML 1.0, in UTF-8, and the simple types of XML Schema 1.0 Part 2. It is strict and bounded. A
+// [Reader] works over a document that is in memory as a whole and is driven by the code that biosgen generates
+// from a schema: what it asks for next is what the schema allows next, and anything else is an error with the
+// element's path, the line and the rule broken. A [Writer] refuses characters that XML cannot hold.
+//
+// Reading a request looks like this; errors are sticky, so they are looked at once:
+//
+//	r := xmltext.NewReader(document, xmltext.DefaultLimits)
+//	defer r.Release()
+//	r.SetNamespace("urn:biosv:bios:v1")
+//	if r.Root() {
+//		r.Open("GetAttributesRequest")
+//		for r.More("Name") {
+//			names = append(names, r.String("string"))
+//		}
+//		r.Close()
+//		r.EndDocument()
+//	}
+//	return names, r.Err()
 //
 // What XML allows and SOAP does not is refused: document type declarations (so there are no entities but the
-// five of XML itself) and processing instructions. Begin with [NewReader] and [NewWriter].
+// five of XML itself) and processing instructions. So are UTF-16 and other encodings, XML 1.1, and whatever
+// exceeds the [Limits]. Begin with [NewReader] and [NewWriter].
 package xmltext
 
 import "sync"
 
-// Limits bound what a document may hold.
+// Limits bound what a document may hold. Start from [DefaultLimits]: the zero value allows nothing.
 type Limits struct {
 	Bytes          int // of the document
 	Depth          int // of open elements
 	Children       int // of one element
-	Attributes     int // of one element
-	NameBytes      int // of an element's or attribute's name
-	AttributeBytes int // of an attribute's value
-	TextBytes      int // of a simple value, but of binary ones
+	Attributes     int // of one element, declarations of namespaces not counted
+	NameBytes      int // of an element's or attribute's name with its prefix
+	AttributeBytes int // of an attribute's value as written
+	TextBytes      int // of a simple value, but of binary ones, which Bytes bounds
 	Namespaces     int // bindings in scope
 }
 
 // DefaultLimits are far above what the contract needs and far below what would hurt. CoreWCF's depth is 32 too;
 // CXF takes 500 attributes and 64 KiB in one.
 var DefaultLimits = Limits{
-	Bytes: 1 << 20, Depth: 32, Children: 10_000, Attributes: 64, NameBytes: 256, AttributeBytes: 8 << 10, TextBytes: 64 << 10, Namespaces: 64,
+	Bytes: 1 << 20, Depth: 32, Children: 10_000, Attributes: 100, NameBytes: 256, AttributeBytes: 8 << 10, TextBytes: 64 << 10, Namespaces: 64,
 }
 
 // Names of namespaces that every document knows.
@@ -36,19 +52,30 @@ const (
 	InstanceNamespace = "http://www.w3.org/2001/XMLSchema-instance"
 )
 
+// Name is an expanded name (Namespaces in XML 1.0, section 2.1); Space is empty for a name in no namespace.
+type Name struct{ Space, Local string }
+
+// String gives {namespace}local.
+func (n Name) String() string {
+	if n.Space == "" {
+		return n.Local
+	}
+	return "{" + n.Space + "}" + n.Local
+}
+
 // Attr is an attribute of the current element, with its value normalised.
 type Attr struct{ Space, Local, Value []byte }
 
 type element struct {
 	raw          []byte // the name as written, for the end tag
 	space, local []byte
-	bindings     int // how many were in scope outside
-	start        int // offset of its tag
-	empty        bool
-	index        int    // among siblings of its name that follow each other
-	children     int    // read so far
 	last         []byte // local name of the last child
-	lastIndex    int
+	bindings     int    // how many were in scope outside
+	start        int    // offset of its tag
+	index        int32  // among siblings of its name that follow each other, from 1
+	lastIndex    int32  // index of the last child
+	children     int    // read so far
+	empty        bool   // it is an empty-element tag
 }
 
 type binding struct{ prefix, space []byte }
@@ -72,18 +99,13 @@ type Reader struct {
 	stack     []element
 	bindings  []binding
 	attrs     []Attr
-	text      []byte // for values that are not one piece of the document
-	ahead     ahead  // what was read in the content of the open element and not yet taken
-	value     value  // the element whose simple value was read last
+	text      []byte  // text that is not one piece of the document; the next value overwrites it
+	table     []int32 // of attributes, by hash, where there are many
+	ahead     ahead   // what was read in the content of the open element and not yet taken
+	simpleAt  int     // depth of the element whose simple value was read last, 0 where none was since the last tag
+	rooted    bool    // the root element was read
 
 	tagBindings int // bindings in scope outside of the tag that is being read
-}
-
-// value remembers where a simple value stood, for [Reader.Invalid].
-type value struct {
-	element element
-	depth   int
-	set     bool
 }
 
 var readers = sync.Pool{New: func() any { return new(Reader) }}
@@ -92,15 +114,19 @@ var readers = sync.Pool{New: func() any { return new(Reader) }}
 // document does.
 func NewReader(doc []byte, limits Limits) *Reader {
 	r := readers.Get().(*Reader)
-	*r = Reader{doc: doc, limits: limits, stack: r.stack[:0], bindings: r.bindings[:0], attrs: r.attrs[:0], text: nil}
+	r.doc, r.limits = doc, limits
 	return r
 }
 
-// Release lets another document use the reader.
+// Release lets another document use the reader, which the caller must not use any more.
 func (r *Reader) Release() {
 	clear(r.stack[:cap(r.stack)])
 	clear(r.bindings[:cap(r.bindings)])
 	clear(r.attrs[:cap(r.attrs)])
-	r.doc = nil
+	clean := Reader{stack: r.stack[:0], bindings: r.bindings[:0], attrs: r.attrs[:0], text: r.text[:0], table: r.table[:0]}
+	if cap(r.text) > mostKept {
+		clean.text = nil
+	}
+	*r = clean
 	readers.Put(r)
 }

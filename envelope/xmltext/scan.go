@@ -2,6 +2,10 @@ package xmltext
 
 import (
 	"bytes"
+	"hash/maphash"
+	"math/bits"
+	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -14,35 +18,16 @@ func (r *Reader) begin() bool {
 		r.pos = 3
 	}
 	if len(r.doc) >= 2 && (r.doc[0] == 0xFE && r.doc[1] == 0xFF || r.doc[0] == 0xFF && r.doc[1] == 0xFE || r.doc[0] == 0 || r.doc[1] == 0) {
-		return r.syntax(EncodingNotSupported, 0, "the document is not in UTF-8")
+		return r.syntax(EncodingNotSupported, 0, "the document is in UTF-16 or UTF-32; send it in UTF-8")
 	}
 	if i := badCharacter(r.doc); i >= 0 {
-		return r.syntax(InvalidCharacter, i, "a byte that is no UTF-8, or a character that XML does not allow")
+		return r.syntax(InvalidCharacter, i, "the byte 0x%02X at offset %d is no UTF-8, or begins a character that XML does not allow", r.doc[i], i)
 	}
 	return true
 }
 
-// badCharacter gives the offset of the first character that is not in XML's Char (production 2), or -1.
-func badCharacter(doc []byte) int {
-	for i := 0; i < len(doc); {
-		c := doc[i]
-		if c < utf8.RuneSelf {
-			if c < 0x20 && c != '\t' && c != '\n' && c != '\r' {
-				return i
-			}
-			i++
-			continue
-		}
-		v, n := utf8.DecodeRune(doc[i:])
-		if v == utf8.RuneError && n <= 1 || v == 0xFFFE || v == 0xFFFF {
-			return i
-		}
-		i += n
-	}
-	return -1
-}
-
-// prolog reads what may stand before the root element: an XML declaration, comments, white space.
+// prolog reads what may stand before the root element: an XML declaration, comments, white space. A document
+// that declares itself to be in ASCII is also in UTF-8.
 func (r *Reader) prolog() bool {
 	if bytes.HasPrefix(r.doc[r.pos:], []byte("<?xml")) && r.pos+5 < len(r.doc) && isSpace(r.doc[r.pos+5]) {
 		end := bytes.Index(r.doc[r.pos:], []byte("?>"))
@@ -60,13 +45,13 @@ func (r *Reader) prolog() bool {
 // declaration checks version and encoding (XML 1.0 section 2.8).
 func (r *Reader) declaration(text []byte) bool {
 	names := []string{"version", "encoding", "standalone"}
-	for len(bytes.TrimLeft(text, " \t\r\n")) > 0 {
-		trimmed := bytes.TrimLeft(text, " \t\r\n")
+	for len(bytes.TrimLeft(text, white)) > 0 {
+		trimmed := bytes.TrimLeft(text, white)
 		if len(trimmed) == len(text) {
 			return r.syntax(NotWellFormed, r.pos, "the XML declaration lacks white space between its parts")
 		}
 		name, rest, ok := bytes.Cut(trimmed, []byte("="))
-		name, rest = bytes.TrimRight(name, " \t\r\n"), bytes.TrimLeft(rest, " \t\r\n")
+		name, rest = bytes.TrimRight(name, white), bytes.TrimLeft(rest, white)
 		if !ok || len(rest) < 2 || rest[0] != '"' && rest[0] != '\'' || bytes.IndexByte(rest[1:], rest[0]) < 0 {
 			return r.syntax(NotWellFormed, r.pos, "the XML declaration is not of the form version=\"1.0\" encoding=\"UTF-8\"")
 		}
@@ -87,8 +72,8 @@ func (r *Reader) declaration(text []byte) bool {
 		switch {
 		case string(name) == "version" && string(value) != "1.0":
 			return r.syntax(NotWellFormed, r.pos, "XML version %q is not supported; use 1.0", value)
-		case string(name) == "encoding" && !bytes.EqualFold(value, []byte("utf-8")) && !bytes.EqualFold(value, []byte("us-ascii")):
-			return r.syntax(EncodingNotSupported, r.pos, "encoding %q is not supported; use UTF-8", value)
+		case string(name) == "encoding" && !r.encoding(string(value)):
+			return r.syntax(EncodingNotSupported, r.pos, "the document is not in the encoding %q, or that is not supported; use UTF-8", value)
 		case string(name) == "standalone" && string(value) != "yes" && string(value) != "no":
 			return r.syntax(NotWellFormed, r.pos, "standalone is yes or no")
 		}
@@ -97,6 +82,16 @@ func (r *Reader) declaration(text []byte) bool {
 		return r.syntax(NotWellFormed, r.pos, "the XML declaration has no version")
 	}
 	return true
+}
+
+func (r *Reader) encoding(name string) bool {
+	switch strings.ToLower(name) {
+	case "utf-8":
+		return true
+	case "ascii", "us-ascii":
+		return isASCII(r.doc)
+	}
+	return false
 }
 
 // misc skips white space and comments and stops at anything else.
@@ -136,9 +131,9 @@ func (r *Reader) forbidden() bool {
 	rest := r.doc[r.pos:]
 	switch {
 	case bytes.HasPrefix(rest, []byte("<!DOCTYPE")):
-		return r.syntax(DocumentType, r.pos, "a document type declaration is not allowed in SOAP")
+		return r.syntax(DocumentType, r.pos, "a document type declaration is not allowed in SOAP; leave it out")
 	case bytes.HasPrefix(rest, []byte("<?")):
-		return r.syntax(ProcessingInstruction, r.pos, "a processing instruction is not allowed in SOAP")
+		return r.syntax(ProcessingInstruction, r.pos, "a processing instruction is not allowed in SOAP; leave it out")
 	case len(rest) < 2:
 		return r.syntax(Truncated, r.pos, "the document ends inside a tag")
 	}
@@ -152,7 +147,7 @@ func (r *Reader) startTag() bool {
 		return r.limit("Depth", r.limits.Depth)
 	}
 	r.pos++
-	raw := r.qname()
+	raw, colon := r.qname()
 	if raw == nil {
 		return false
 	}
@@ -166,14 +161,14 @@ func (r *Reader) startTag() bool {
 		switch c := r.doc[r.pos]; {
 		case c == '>':
 			r.pos++
-			return r.push(e)
+			return r.push(e, colon)
 		case c == '/':
 			if r.pos+1 >= len(r.doc) || r.doc[r.pos+1] != '>' {
 				return r.syntax(NotWellFormed, r.pos, "a / inside a tag is not followed by >")
 			}
 			r.pos += 2
 			e.empty = true
-			return r.push(e)
+			return r.push(e, colon)
 		case !spaced:
 			return r.syntax(NotWellFormed, r.pos, "white space is missing before an attribute")
 		}
@@ -186,7 +181,7 @@ func (r *Reader) startTag() bool {
 // attribute reads one attribute; its name is resolved later, when all bindings of the tag are known.
 func (r *Reader) attribute() bool {
 	start := r.pos
-	name := r.qname()
+	name, colon := r.qname()
 	if name == nil {
 		return false
 	}
@@ -213,10 +208,7 @@ func (r *Reader) attribute() bool {
 		return false
 	}
 	r.pos += end + 1
-	prefix, local, found := bytes.Cut(name, []byte(":"))
-	if !found {
-		prefix, local = nil, name
-	}
+	prefix, local := name[:max(colon, 0)], name[colon+1:]
 	switch {
 	case string(name) == "xmlns":
 		return r.bind(nil, value)
@@ -230,21 +222,29 @@ func (r *Reader) attribute() bool {
 	return true
 }
 
-// bind declares a namespace (Namespaces in XML 1.0, section 3).
+// bind declares a namespace (Namespaces in XML 1.0, section 3). Equal names of namespaces are made the same bytes,
+// so that they can be compared by where they are.
 func (r *Reader) bind(prefix, space []byte) bool {
 	if len(r.bindings) >= r.limits.Namespaces {
 		return r.limit("Namespaces", r.limits.Namespaces)
 	}
-	p, s := string(prefix), string(space)
 	switch {
-	case p == "xmlns", s == XMLNSNamespace, (p == "xml") != (s == XMLNamespace):
-		return r.syntax(NotWellFormed, r.pos, "the prefixes xml and xmlns and their namespaces cannot be bound otherwise")
-	case p != "" && s == "":
-		return r.syntax(NotWellFormed, r.pos, "the prefix %s is bound to no namespace", p)
+	case string(prefix) == "xmlns", string(space) == XMLNSNamespace, (string(prefix) == "xml") != (string(space) == XMLNamespace):
+		return r.syntax(NotWellFormed, r.pos, "the prefixes xml and xmlns, and their namespaces, are bound already and to each other only")
+	case len(prefix) > 0 && len(space) == 0:
+		return r.syntax(NotWellFormed, r.pos, "the prefix %s is bound to the empty name; only the default namespace can be taken back", prefix)
+	case string(prefix) == "xml":
+		return true // it is bound to that anyway
 	}
 	for _, b := range r.bindings[r.tagBindings:] {
 		if bytes.Equal(b.prefix, prefix) {
-			return r.syntax(NotWellFormed, r.pos, "the prefix %q is bound twice in one tag", p)
+			return r.syntax(NotWellFormed, r.pos, "the prefix %q is bound twice in one tag", prefix)
+		}
+	}
+	for _, b := range r.bindings {
+		if bytes.Equal(b.space, space) {
+			space = b.space
+			break
 		}
 	}
 	r.bindings = append(r.bindings, binding{prefix, space})
@@ -252,42 +252,74 @@ func (r *Reader) bind(prefix, space []byte) bool {
 }
 
 // push resolves the names of a start tag and opens its element.
-func (r *Reader) push(e element) bool {
+func (r *Reader) push(e element, colon int) bool {
 	var ok bool
-	prefix, local, found := bytes.Cut(e.raw, []byte(":"))
-	if !found {
-		prefix, local = nil, e.raw
-	}
+	prefix := e.raw[:max(colon, 0)]
 	if e.space, ok = r.Prefix(prefix); !ok {
 		return r.syntax(NotWellFormed, e.start, "the prefix %s is bound to no namespace", prefix)
 	}
-	e.local = local
+	e.local = e.raw[colon+1:]
 	for i := range r.attrs {
-		a := &r.attrs[i]
-		if len(a.Space) > 0 {
+		if a := &r.attrs[i]; len(a.Space) > 0 {
 			prefix := a.Space
 			if a.Space, ok = r.Prefix(prefix); !ok {
 				return r.syntax(NotWellFormed, e.start, "the prefix %s is bound to no namespace", prefix)
 			}
 		}
-		for _, b := range r.attrs[:i] {
-			if bytes.Equal(a.Local, b.Local) && bytes.Equal(a.Space, b.Space) {
-				return r.syntax(NotWellFormed, e.start, "the attribute %s stands twice in one tag", a.Local)
-			}
-		}
+	}
+	if a := r.duplicate(); a != nil {
+		return r.syntax(NotWellFormed, e.start, "the attribute %s stands twice in one tag", a.Local)
 	}
 	if n := len(r.stack); n > 0 {
 		parent := &r.stack[n-1]
 		if parent.children++; parent.children > r.limits.Children {
 			return r.limit("Children", r.limits.Children)
 		}
-		if bytes.Equal(parent.last, local) {
+		if bytes.Equal(parent.last, e.local) {
 			e.index = parent.lastIndex + 1
 		}
-		parent.last, parent.lastIndex = local, e.index
+		parent.last, parent.lastIndex = e.local, e.index
 	}
-	r.stack = append(r.stack, e)
+	r.stack, r.simpleAt = append(r.stack, e), 0
 	return true
+}
+
+// duplicate gives an attribute of the tag that has the expanded name of another (Namespaces in XML 1.0, section
+// 6.3). A few are compared with each other; many are looked up by a hash that nobody outside can foresee.
+func (r *Reader) duplicate() *Attr {
+	few := len(r.attrs) <= 8
+	if !few {
+		size := 2 << bits.Len(uint(len(r.attrs)))
+		r.table = slices.Grow(r.table[:0], size)[:size]
+		clear(r.table)
+	}
+	for i := range r.attrs {
+		a := &r.attrs[i]
+		if few {
+			for j := range r.attrs[:i] {
+				if a.same(&r.attrs[j]) {
+					return a
+				}
+			}
+			continue
+		}
+		at := int(maphash.Bytes(seed, a.Local) & uint64(len(r.table)-1))
+		for r.table[at] != 0 {
+			if a.same(&r.attrs[r.table[at]-1]) {
+				return a
+			}
+			at = (at + 1) & (len(r.table) - 1)
+		}
+		r.table[at] = int32(i + 1)
+	}
+	return nil
+}
+
+var seed = maphash.MakeSeed()
+
+// same says whether two attributes have one expanded name. Equal namespaces are the same bytes; see bind.
+func (a *Attr) same(b *Attr) bool {
+	return bytes.Equal(a.Local, b.Local) && len(a.Space) == len(b.Space) && (len(a.Space) == 0 || &a.Space[0] == &b.Space[0])
 }
 
 // endTag reads the end tag at pos, which must be that of the innermost open element.
@@ -295,55 +327,60 @@ func (r *Reader) endTag() bool {
 	start := r.pos
 	open := &r.stack[len(r.stack)-1]
 	r.pos += 2
-	if !bytes.HasPrefix(r.doc[r.pos:], open.raw) {
-		return r.syntax(NotWellFormed, start, "an end tag does not match <%s>", open.raw)
+	fits := bytes.HasPrefix(r.doc[r.pos:], open.raw)
+	if fits {
+		r.pos += len(open.raw)
+		r.skipSpace()
 	}
-	r.pos += len(open.raw)
-	r.skipSpace()
-	if r.pos >= len(r.doc) || r.doc[r.pos] != '>' {
+	switch {
+	case r.pos >= len(r.doc):
+		return r.syntax(Truncated, start, "the document ends inside a tag")
+	case !fits || r.doc[r.pos] != '>':
 		return r.syntax(NotWellFormed, start, "an end tag does not match <%s>", open.raw)
 	}
 	r.pos++
 	return true
 }
 
-// qname reads a qualified name (Namespaces in XML 1.0, production 7); nil is an error.
-func (r *Reader) qname() []byte {
-	start, colon := r.pos, -1
-	first := true
+// qname reads a qualified name and says where its colon is, -1 for nowhere (Namespaces in XML 1.0, production 7);
+// nil is an error.
+func (r *Reader) qname() (name []byte, colon int) {
+	start, first := r.pos, true
+	colon = -1
 	for r.pos < len(r.doc) {
 		c := r.doc[r.pos]
-		if c == ':' {
-			if colon >= 0 || first {
+		if c >= utf8.RuneSelf {
+			v, n := utf8.DecodeRune(r.doc[r.pos:])
+			if !isNameRune(v, first) {
 				break
 			}
-			colon, first = r.pos, true
+			r.pos += n
+			first = false
+			continue
+		}
+		if c == ':' && !first && colon < 0 {
+			colon, first = r.pos-start, true
 			r.pos++
 			continue
 		}
-		n := 1
-		if c < utf8.RuneSelf {
-			if !isNameASCII(c, first) {
-				break
-			}
-		} else {
-			var v rune
-			if v, n = utf8.DecodeRune(r.doc[r.pos:]); !isNameRune(v, first) {
-				break
-			}
+		if class := nameClass[c]; class == 0 || first && class&nameStart == 0 {
+			break
 		}
+		r.pos++
 		first = false
-		r.pos += n
-		if r.pos-start > r.limits.NameBytes {
-			r.limit("NameBytes", r.limits.NameBytes)
-			return nil
-		}
 	}
-	if first {
-		r.syntax(NotWellFormed, start, "a name was expected")
-		return nil
+	switch {
+	case first && r.pos >= len(r.doc):
+		r.syntax(Truncated, start, "the document ends inside a tag")
+		return nil, -1
+	case first:
+		r.syntax(NotWellFormed, start, "a name is expected: letters, digits, and . - _ after the first, with one colon at most")
+		return nil, -1
+	case r.pos-start > r.limits.NameBytes:
+		r.limit("NameBytes", r.limits.NameBytes)
+		return nil, -1
 	}
-	return r.doc[start:r.pos]
+	return r.doc[start:r.pos], colon
 }
 
 func (r *Reader) skipSpace() bool {
@@ -352,21 +389,4 @@ func (r *Reader) skipSpace() bool {
 		r.pos++
 	}
 	return r.pos > start
-}
-
-func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
-
-func isNameASCII(c byte, first bool) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || !first && (c >= '0' && c <= '9' || c == '-' || c == '.')
-}
-
-// isNameRune follows productions 4 and 4a of XML 1.0, fifth edition, for characters outside ASCII.
-func isNameRune(v rune, first bool) bool {
-	switch {
-	case v >= 0xC0 && v <= 0x2FF && v != 0xD7 && v != 0xF7, v >= 0x370 && v <= 0x1FFF && v != 0x37E, v == 0x200C || v == 0x200D,
-		v >= 0x2070 && v <= 0x218F, v >= 0x2C00 && v <= 0x2FEF, v >= 0x3001 && v <= 0xD7FF, v >= 0xF900 && v <= 0xFDCF,
-		v >= 0xFDF0 && v <= 0xFFFD, v >= 0x10000 && v <= 0xEFFFF:
-		return true
-	}
-	return !first && (v == 0xB7 || v >= 0x300 && v <= 0x36F || v >= 0x203F && v <= 0x2040)
 }

@@ -3,6 +3,9 @@ package xmltext
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
+	"fmt"
+	"math"
 	"strconv"
 	"time"
 )
@@ -13,19 +16,21 @@ import (
 
 // String gives a string as it is.
 func (r *Reader) String(typeName string) string {
-	if r.err != nil || !r.checkAttributes(typeName) {
+	if !r.inside() || !r.checkAttributes(typeName) {
 		return ""
 	}
-	return string(r.simple(r.limits.TextBytes))
+	text, _ := r.simple(r.limits.TextBytes)
+	return string(text)
 }
 
-// collapsed gives the text with the white space of its ends taken away (whiteSpace=collapse; the types read
-// here have none inside).
+// collapsed gives the text without the white space of its ends (whiteSpace=collapse; the types read here have none
+// inside). The next value may overwrite it.
 func (r *Reader) collapsed(typeName string) []byte {
-	if r.err != nil || !r.checkAttributes(typeName) {
+	if !r.inside() || !r.checkAttributes(typeName) {
 		return nil
 	}
-	return bytes.Trim(r.simple(r.limits.TextBytes), " \t\r\n")
+	text, _ := r.simple(r.limits.TextBytes)
+	return bytes.Trim(text, white)
 }
 
 // Bool gives a boolean (section 3.2.2).
@@ -45,42 +50,99 @@ func (r *Reader) Bool(typeName string) bool {
 func (r *Reader) Int64(typeName string, bits int) int64 {
 	text := r.collapsed(typeName)
 	v, err := strconv.ParseInt(string(text), 10, bits)
-	if err != nil || !plainNumber(text) {
-		r.lexical(text, "a whole number of "+strconv.Itoa(bits)+" bits")
+	if err != nil {
+		r.lexical(text, fmt.Sprintf("a whole number from %d to %d", int64(math.MinInt64)>>(64-bits), int64(math.MaxInt64)>>(64-bits)))
 		return 0
 	}
 	return v
 }
 
-// Uint64 gives an unsigned integer of so many bits (sections 3.3.21 to 3.3.24).
+// Uint64 gives an unsigned integer of so many bits (sections 3.3.21 to 3.3.24). A sign may stand before it, and
+// minus before zero only.
 func (r *Reader) Uint64(typeName string, bits int) uint64 {
 	text := r.collapsed(typeName)
 	digits := text
-	if len(text) > 1 && (text[0] == '+' || text[0] == '-') {
+	if len(text) > 0 && (text[0] == '+' || text[0] == '-') {
 		digits = text[1:]
 	}
 	v, err := strconv.ParseUint(string(digits), 10, bits)
-	if err != nil || !plainNumber(text) || text[0] == '-' && v != 0 {
-		r.lexical(text, "a whole number from 0 on of "+strconv.Itoa(bits)+" bits")
+	if err != nil || text[0] == '-' && v != 0 {
+		r.lexical(text, fmt.Sprintf("a whole number from 0 to %d", uint64(math.MaxUint64)>>(64-bits)))
 		return 0
 	}
 	return v
 }
 
-func plainNumber(text []byte) bool { return bytes.IndexByte(text, '_') < 0 && len(text) > 0 }
+// Float64 gives a double (section 3.2.5): INF, -INF and NaN have these names only, and what is beyond the range is
+// infinite.
+func (r *Reader) Float64(typeName string) float64 {
+	text := r.collapsed(typeName)
+	switch string(text) {
+	case "INF":
+		return math.Inf(1)
+	case "-INF":
+		return math.Inf(-1)
+	case "NaN":
+		return math.NaN()
+	}
+	v, err := strconv.ParseFloat(string(text), 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) || !isDecimal(text) {
+		r.lexical(text, "a number such as 12, -1.5 or 3E8, or INF, -INF or NaN")
+		return 0
+	}
+	return v
+}
+
+// isDecimal tells what strconv takes and XML Schema does not: hexadecimal, infinities by other names, _ in numbers.
+func isDecimal(text []byte) bool {
+	for _, c := range text {
+		if (c < '0' || c > '9') && c != '.' && c != '+' && c != '-' && c != 'e' && c != 'E' {
+			return false
+		}
+	}
+	return true
+}
+
+// QName gives a qualified name with its prefix resolved where the element stands (section 3.2.18).
+func (r *Reader) QName(typeName string) Name {
+	scope := r.bindings // the element's own end with it
+	text := r.collapsed(typeName)
+	if r.err != nil {
+		return Name{}
+	}
+	name, ok := resolve(scope, text)
+	if !ok {
+		r.lexical(text, "a name whose prefix, if it has one, is declared")
+	}
+	return name
+}
+
+// resolve gives the expanded name of a QName.
+func resolve(scope []binding, text []byte) (name Name, ok bool) {
+	text = bytes.Trim(text, white)
+	prefix, local, found := bytes.Cut(text, []byte(":"))
+	if !found {
+		prefix, local = nil, text
+	}
+	if !isName(local) || found && !isName(prefix) {
+		return Name{}, false
+	}
+	space, ok := lookup(scope, prefix)
+	return Name{string(space), string(local)}, ok
+}
 
 // Base64 gives binary content (section 3.2.16): white space may stand between the characters. It is bounded by
 // the document's size only.
 func (r *Reader) Base64(typeName string) []byte {
-	if r.err != nil || !r.checkAttributes(typeName) {
+	if !r.inside() || !r.checkAttributes(typeName) {
 		return nil
 	}
-	text := r.simple(r.limits.Bytes)
+	text, _ := r.simple(r.limits.Bytes)
 	if r.err != nil {
 		return nil
 	}
 	packed := text
-	if bytes.IndexAny(text, " \t\r\n") >= 0 {
+	if bytes.IndexAny(text, white) >= 0 {
 		packed = make([]byte, 0, len(text))
 		for _, c := range text {
 			if !isSpace(c) {
@@ -91,7 +153,7 @@ func (r *Reader) Base64(typeName string) []byte {
 	out := make([]byte, base64.StdEncoding.DecodedLen(len(packed)))
 	n, err := base64.StdEncoding.Strict().Decode(out, packed)
 	if err != nil {
-		r.lexical(text, "base64")
+		r.lexical(text, "base64 with its padding")
 		return nil
 	}
 	return out[:n]
@@ -106,7 +168,7 @@ func (r *Reader) DateTime(typeName string) (t time.Time, zoned bool) {
 	}
 	t, zoned, ok := parseDateTime(string(text))
 	if !ok {
-		r.lexical(text, "a time such as 2006-01-02T15:04:05Z")
+		r.lexical(text, "a time such as 2006-01-02T15:04:05Z, of a year from 0001 to 9999,")
 	}
 	return t, zoned
 }
@@ -159,32 +221,33 @@ func parseDateTime(s string) (t time.Time, zoned, ok bool) {
 	if n[0] < 1 || n[1] < 1 || n[1] > 12 || n[2] < 1 || n[2] > daysIn(n[0], n[1]) || n[3] > 23 && !midnight || n[4] > 59 || n[5] > 59 {
 		return t, false, false
 	}
-	return time.Date(n[0], time.Month(n[1]), n[2], n[3], n[4], n[5], nanos, time.UTC).Add(-time.Duration(offset) * time.Second), zoned, true
+	t = time.Date(n[0], time.Month(n[1]), n[2], n[3], n[4], n[5], nanos, time.UTC).Add(-time.Duration(offset) * time.Second)
+	if y := t.Year(); y < 1 || y > 9999 {
+		return time.Time{}, false, false
+	}
+	return t, zoned, true
 }
 
 func daysIn(year, month int) int {
 	return time.Date(year, time.Month(month)+1, 0, 0, 0, 0, 0, time.UTC).Day()
 }
 
-// Invalid reports that the simple value read last breaks a rule of its type; before any was read, that the
-// current element does.
+// Invalid reports that the simple value read last breaks a rule of its type; where none was read since the last start
+// tag, that the current element does.
 func (r *Reader) Invalid(rule, expected, v string) {
-	if r.err != nil {
-		return
-	}
-	if r.value.set {
-		r.schemaAt(rule, r.value, v, expected)
-		return
+	depth := r.simpleAt
+	if depth == 0 {
+		depth = len(r.stack)
 	}
 	at := 0
-	if len(r.stack) > 0 {
-		at = r.Start()
+	if depth > 0 {
+		at = r.stack[:depth][depth-1].start
 	}
-	r.schema(rule, at, len(r.stack), v, expected)
+	r.schema(rule, at, depth, v, expected)
 }
 
 func (r *Reader) lexical(text []byte, expected string) {
 	if r.err == nil {
-		r.schemaAt("cvc-datatype-valid.1.2.1", r.value, string(text), expected)
+		r.Invalid("cvc-datatype-valid.1.2.1", expected, string(text))
 	}
 }

@@ -3,24 +3,29 @@ package xmltext
 import (
 	"encoding/base64"
 	"fmt"
+	"math"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
 )
 
 // Writer writes one document, or a part of one, to memory. Elements of the namespace that
-// [Writer.OpenNamespace] declared are written with one prefix. Errors are sticky. It is not for concurrent use.
+// [Writer.OpenNamespace] declared are written with one prefix. Texts and values are checked and escaped; names of
+// elements and attributes are the program's own and written as they are. Errors are sticky: what was written is of
+// use only while [Writer.Err] is nil. It is not for concurrent use.
 type Writer struct {
-	buf  []byte
-	open []name
-	err  error
+	buf    []byte
+	open   []tag
+	prefix string
+	err    error
 }
 
-type name struct{ prefix, local string }
+type tag struct{ prefix, local string }
 
-// prefix is the one that elements of the contract are written with.
-const prefix = "b"
+// defaultPrefix is the one that elements of the contract are written with.
+const defaultPrefix = "b"
 
 var writers = sync.Pool{New: func() any { return new(Writer) }}
 
@@ -31,6 +36,7 @@ func NewWriter() *Writer {
 	return w
 }
 
+// mostKept bounds the memory that an idle writer or reader holds.
 const mostKept = 1 << 20
 
 // Release lets another document use the writer.
@@ -42,12 +48,16 @@ func (w *Writer) Release() {
 }
 
 // Reset forgets what was written, and the error.
-func (w *Writer) Reset() { w.buf, w.open, w.err = w.buf[:0], w.open[:0], nil }
+func (w *Writer) Reset() { *w = Writer{buf: w.buf[:0], open: w.open[:0], prefix: defaultPrefix} }
+
+// SetPrefix chooses the prefix of what [Writer.OpenNamespace] opens and of what is inside; it is b until then.
+func (w *Writer) SetPrefix(prefix string) { w.prefix = prefix }
 
 // Bytes are what was written.
 func (w *Writer) Bytes() []byte { return w.buf }
 
-// Err is the first error.
+// Err is the first error: a character that XML cannot hold, a value that its type cannot, or what was given to
+// [Writer.Fail].
 func (w *Writer) Err() error { return w.err }
 
 // Fail makes an error of the message the writer's.
@@ -57,7 +67,7 @@ func (w *Writer) Fail(err error) {
 	}
 }
 
-// Raw writes markup as it is.
+// Raw writes markup as it is. It is for what is known to be well formed, and for nothing that came from outside.
 func (w *Writer) Raw(markup string) { w.buf = append(w.buf, markup...) }
 
 // Start opens an element with a prefix that is declared already, or by one of the attributes, which are names
@@ -71,18 +81,24 @@ func (w *Writer) Start(prefix, local string, attributes ...string) {
 		w.buf = append(w.buf, '"')
 	}
 	w.buf = append(w.buf, '>')
-	w.open = append(w.open, name{prefix, local})
+	w.open = append(w.open, tag{prefix, local})
 }
 
 // OpenNamespace opens an element and declares its namespace, for it and what is inside.
-func (w *Writer) OpenNamespace(space, local string) { w.Start(prefix, local, "xmlns:"+prefix, space) }
+func (w *Writer) OpenNamespace(space, local string) {
+	w.Start(w.prefix, local, "xmlns:"+w.prefix, space)
+}
 
 // Open opens an element in the namespace that [Writer.OpenNamespace] declared.
-func (w *Writer) Open(local string) { w.Start(prefix, local) }
+func (w *Writer) Open(local string) { w.Start(w.prefix, local) }
 
 // Close closes the innermost open element.
 func (w *Writer) Close() {
 	n := len(w.open) - 1
+	if n < 0 {
+		w.Fail(ErrNoElement)
+		return
+	}
 	w.buf = append(w.buf, '<', '/')
 	w.name(w.open[n].prefix, w.open[n].local)
 	w.buf = append(w.buf, '>')
@@ -97,12 +113,14 @@ func (w *Writer) name(prefix, local string) {
 }
 
 func (w *Writer) begin(local string) {
-	w.buf = append(append(append(w.buf, '<'), prefix+":"...), local...)
+	w.buf = append(w.buf, '<')
+	w.name(w.prefix, local)
 	w.buf = append(w.buf, '>')
 }
 
 func (w *Writer) end(local string) {
-	w.buf = append(append(append(w.buf, '<', '/'), prefix+":"...), local...)
+	w.buf = append(w.buf, '<', '/')
+	w.name(w.prefix, local)
 	w.buf = append(w.buf, '>')
 }
 
@@ -137,6 +155,21 @@ func (w *Writer) Uint64(local string, v uint64) {
 	w.end(local)
 }
 
+// Float64 writes an element with a double, in the shortest form that gives the same number again; the infinities
+// are INF and -INF (XML Schema Part 2, section 3.2.5).
+func (w *Writer) Float64(local string, v float64) {
+	w.begin(local)
+	switch {
+	case math.IsInf(v, 1):
+		w.buf = append(w.buf, "INF"...)
+	case math.IsInf(v, -1):
+		w.buf = append(w.buf, "-INF"...)
+	default:
+		w.buf = strconv.AppendFloat(w.buf, v, 'G', -1, 64)
+	}
+	w.end(local)
+}
+
 // Base64 writes an element with binary content.
 func (w *Writer) Base64(local string, v []byte) {
 	w.begin(local)
@@ -144,11 +177,11 @@ func (w *Writer) Base64(local string, v []byte) {
 	w.end(local)
 }
 
-// DateTime writes an element with a time, in UTC.
+// DateTime writes an element with a time, in UTC with a Z and with as many digits of a second as it has.
 func (w *Writer) DateTime(local string, t time.Time) {
 	t = t.UTC()
 	if y := t.Year(); y < 1 || y > 9999 {
-		w.Fail(fmt.Errorf("%s: the year %d cannot be written", local, y))
+		w.Fail(fmt.Errorf("%s: the year %d cannot be written; years are 1 to 9999", local, y))
 		return
 	}
 	w.begin(local)
@@ -156,47 +189,64 @@ func (w *Writer) DateTime(local string, t time.Time) {
 	w.end(local)
 }
 
-// escape writes text so that a reader gives the same; a carriage return, and white space in an attribute, as
-// references.
+// Classes of bytes in text that is to be written.
+const (
+	plain       = iota
+	quoted      // always a reference
+	quotedValue // a reference in an attribute's value
+	wide        // begins a character outside ASCII
+	refused
+)
+
+var textClass = func() (table [256]uint8) {
+	for c := range table {
+		switch {
+		case strings.IndexByte("&<>\r", byte(c)) >= 0:
+			table[c] = quoted
+		case strings.IndexByte("\"\t\n", byte(c)) >= 0:
+			table[c] = quotedValue
+		case c < 0x20:
+			table[c] = refused
+		case c >= utf8.RuneSelf:
+			table[c] = wide
+		}
+	}
+	return table
+}()
+
+var references = map[byte]string{'&': "&amp;", '<': "&lt;", '>': "&gt;", '\r': "&#13;", '"': "&quot;", '\t': "&#9;", '\n': "&#10;"}
+
+// escape writes text so that a reader gives the same: a carriage return, and white space in an attribute, as
+// references (XML 1.0, sections 2.11 and 3.3.3).
 func (w *Writer) escape(s string, attribute bool) {
 	from := 0
 	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= utf8.RuneSelf {
+		switch class := textClass[s[i]]; {
+		case class == plain, class == quotedValue && !attribute:
+			i++
+		case class == wide:
 			v, n := utf8.DecodeRuneInString(s[i:])
-			if v == utf8.RuneError && n <= 1 || v == 0xFFFE || v == 0xFFFF {
-				w.Fail(fmt.Errorf("text at byte %d holds what XML cannot: %q", i, s[i:min(len(s), i+4)]))
+			if v == utf8.RuneError && n <= 1 || !isCharacter(v) {
+				w.refuse(s, i, n)
 				return
 			}
 			i += n
-			continue
-		}
-		var ref string
-		switch {
-		case c == '&':
-			ref = "&amp;"
-		case c == '<':
-			ref = "&lt;"
-		case c == '>':
-			ref = "&gt;"
-		case c == '\r':
-			ref = "&#13;"
-		case attribute && c == '"':
-			ref = "&quot;"
-		case attribute && c == '\n':
-			ref = "&#10;"
-		case attribute && c == '\t':
-			ref = "&#9;"
-		case c < 0x20 && c != '\n' && c != '\t':
-			w.Fail(fmt.Errorf("text at byte %d holds a control character (0x%02x) that XML cannot", i, c))
+		case class == refused:
+			w.refuse(s, i, 1)
 			return
 		default:
+			w.buf = append(append(w.buf, s[from:i]...), references[s[i]]...)
 			i++
-			continue
+			from = i
 		}
-		w.buf = append(append(w.buf, s[from:i]...), ref...)
-		i++
-		from = i
 	}
 	w.buf = append(w.buf, s[from:]...)
+}
+
+func (w *Writer) refuse(s string, at, n int) {
+	in := "text"
+	if len(w.open) > 0 {
+		in = "text in " + w.open[len(w.open)-1].local
+	}
+	w.Fail(fmt.Errorf("%s: byte %d begins %q, which XML cannot hold", in, at, s[at:at+n]))
 }

@@ -1,0 +1,206 @@
+package xmltext
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Text gives the current element's text as it is and leaves the element; an element inside is an error. It is a
+// part of the document where it could be.
+func (r *Reader) Text() []byte {
+	text, part := r.simple(r.limits.TextBytes)
+	if part {
+		return text
+	}
+	return bytes.Clone(text)
+}
+
+// simple reads the text of the current element, through its end tag: text, references and CDATA sections, with or
+// without comments between them, join. Where the text is no part of the document, the next value overwrites it.
+func (r *Reader) simple(most int) (text []byte, part bool) {
+	if !r.inside() {
+		return nil, true
+	}
+	depth, part := len(r.stack), true
+	if open := &r.stack[depth-1]; open.empty || r.ahead == endTag {
+		r.pop()
+		r.simpleAt = depth
+		return nil, true
+	}
+	r.ahead = nothing
+	for r.pos < len(r.doc) {
+		if r.doc[r.pos] == '<' {
+			switch rest := r.doc[r.pos:]; {
+			case bytes.HasPrefix(rest, []byte("</")):
+				if !r.endTag() {
+					return nil, true
+				}
+				r.pop()
+				r.simpleAt = depth
+				return text, part
+			case bytes.HasPrefix(rest, []byte("<!--")):
+				if !r.comment() {
+					return nil, true
+				}
+				continue
+			case bytes.HasPrefix(rest, []byte("<![CDATA[")):
+			case r.nameFollows():
+				r.schema("cvc-type.3.1.2", r.pos, depth, "", "text only, no elements")
+				return nil, true
+			default:
+				r.forbidden()
+				return nil, true
+			}
+		}
+		if part && text == nil {
+			if text = r.plain(); text != nil {
+				if len(text) > most {
+					r.limit("TextBytes", most)
+					return nil, true
+				}
+				continue
+			}
+		}
+		if part {
+			r.text, part = append(r.text[:0], text...), false
+		}
+		var ok bool
+		if r.text, ok = r.piece(r.text); !ok {
+			return nil, true
+		}
+		if text = r.text; len(text) > most {
+			r.limit("TextBytes", most)
+			return nil, true
+		}
+	}
+	r.unfinished()
+	return nil, true
+}
+
+// plain gives the text up to the next tag where that needs no change and no closer look, else nil.
+func (r *Reader) plain() []byte {
+	end := bytes.IndexByte(r.doc[r.pos:], '<')
+	if end <= 0 {
+		return nil
+	}
+	part := r.doc[r.pos : r.pos+end]
+	if bytes.IndexByte(part, '&') >= 0 || bytes.IndexByte(part, '\r') >= 0 || bytes.IndexByte(part, ']') >= 0 {
+		return nil
+	}
+	r.pos += end
+	return part
+}
+
+// piece appends one run of text, one reference or one CDATA section to buf (XML 1.0 sections 2.4, 2.7, 2.11, 4.1).
+func (r *Reader) piece(buf []byte) ([]byte, bool) {
+	if r.doc[r.pos] == '&' {
+		v, n := reference(r.doc[r.pos:])
+		if n == 0 {
+			return buf, r.syntax(NotWellFormed, r.pos, "a reference to a character or entity that XML does not know; write & as &amp;")
+		}
+		r.pos += n
+		return utf8.AppendRune(buf, v), true
+	}
+	if bytes.HasPrefix(r.doc[r.pos:], []byte("<![CDATA[")) {
+		rest := r.doc[r.pos+9:]
+		end := bytes.Index(rest, []byte("]]>"))
+		if end < 0 {
+			return buf, r.syntax(Truncated, r.pos, "a CDATA section does not end")
+		}
+		r.pos += 9 + end + 3
+		return appendLines(buf, rest[:end]), true
+	}
+	end := bytes.IndexAny(r.doc[r.pos:], "<&")
+	if end < 0 {
+		end = len(r.doc) - r.pos
+	}
+	part := r.doc[r.pos : r.pos+end]
+	if i := bytes.Index(part, []byte("]]>")); i >= 0 {
+		return buf, r.syntax(NotWellFormed, r.pos+i, "]]> in text; write it as ]]&gt;")
+	}
+	r.pos += end
+	return appendLines(buf, part), true
+}
+
+// appendLines appends text with its line ends as XML has them.
+func appendLines(buf, text []byte) []byte {
+	for {
+		i := bytes.IndexByte(text, '\r')
+		if i < 0 {
+			return append(buf, text...)
+		}
+		buf = append(append(buf, text[:i]...), '\n')
+		text = text[i+1:]
+		if len(text) > 0 && text[0] == '\n' {
+			text = text[1:]
+		}
+	}
+}
+
+// reference reads a character reference or one of the five entities; n is 0 where it is neither.
+func reference(s []byte) (v rune, n int) {
+	end := bytes.IndexByte(s[:min(len(s), 16)], ';')
+	if end < 2 {
+		return 0, 0
+	}
+	switch name := string(s[1:end]); name {
+	case "lt":
+		v = '<'
+	case "gt":
+		v = '>'
+	case "amp":
+		v = '&'
+	case "quot":
+		v = '"'
+	case "apos":
+		v = '\''
+	default:
+		digits, base := strings.TrimPrefix(name, "#"), 10
+		if digits == name {
+			return 0, 0
+		}
+		if hex := strings.TrimPrefix(digits, "x"); hex != digits {
+			digits, base = hex, 16
+		}
+		u, err := strconv.ParseUint(digits, base, 32)
+		if err != nil || strings.ContainsAny(digits, "_+") || !isCharacter(rune(u)) || u > utf8.MaxRune {
+			return 0, 0
+		}
+		v = rune(u)
+	}
+	return v, end + 1
+}
+
+// attributeValue normalises a value (XML 1.0 section 3.3.3).
+func (r *Reader) attributeValue(raw []byte) ([]byte, bool) {
+	if bytes.IndexByte(raw, '<') >= 0 {
+		return nil, r.syntax(NotWellFormed, r.pos, "< in an attribute's value; write it as &lt;")
+	}
+	if bytes.IndexAny(raw, "&\t\r\n") < 0 {
+		return raw, true
+	}
+	out := make([]byte, 0, len(raw))
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; c {
+		case '&':
+			v, n := reference(raw[i:])
+			if n == 0 {
+				return nil, r.syntax(NotWellFormed, r.pos+i, "a reference to a character or entity that XML does not know; write & as &amp;")
+			}
+			out = utf8.AppendRune(out, v)
+			i += n - 1
+		case '\r':
+			if i+1 < len(raw) && raw[i+1] == '\n' {
+				i++
+			}
+			out = append(out, ' ')
+		case '\n', '\t':
+			out = append(out, ' ')
+		default:
+			out = append(out, c)
+		}
+	}
+	return out, true
+}
