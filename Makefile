@@ -2,44 +2,40 @@
 GO          ?= go
 DATA        ?= .biosv
 LISTEN      ?= 127.0.0.1:8443
-FUZZTIME    ?= 10m
-KILLS       ?= 50
+export FUZZTIME ?= 10m
+export KILLS    ?= 3
 export CGO_ENABLED ?= 0
-VERSION     := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
-UNIT        := ./...
 
 .DEFAULT_GOAL := help
 
 help: ## print this index
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: bin/biosv ## make bin/biosv
-
-bin/biosv: FORCE
+build: ## make bin/biosv
 	@mkdir -p bin
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/biosv
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/biosv ./cmd/biosv
 
-run: build setup-run ## start a service in .biosv with a simulated domain, on https://127.0.0.1:8443/bios
-	@if [ -e $(DATA)/launch ]; then bin/biosv launch authorize --data $(DATA) --quiet; fi
+run: build ## start a service in .biosv with a simulated domain, on https://127.0.0.1:8443/bios
+	@scripts/setup.sh run
+	@if [ -e $(DATA)/launch/policy.json ]; then bin/biosv launch authorize --data $(DATA) --quiet; fi
 	bin/biosv serve --data $(DATA) --listen $(LISTEN)
 
-test: setup generated-is-current check-house guest ## everything that a change must pass
-	$(GO) vet ./...
+test: setup generated-is-current lint guest build ## everything that a change must pass
 	$(GO) test ./...
-	$(MAKE) --no-print-directory build
-	$(GO) test -tags e2e -timeout 20m -p 1 ./internal/e2e/... ./internal/interop/...
-	$(GO) test -tags guest -timeout 20m -p 1 ./internal/powercut/...
-	$(GO) tool govulncheck ./...
+	$(GO) test -tags e2e -timeout 15m ./internal/e2e/... ./internal/interop/... ./internal/house/...
+	$(GO) test -tags guest -timeout 15m ./internal/powercut/...
+	@scripts/vulncheck.sh
 
-check: check-house ## the fast loop: formatting, vet, staticcheck, unit tests
+check: generated-is-current lint ## the fast loop: generated code, formatting, vet, staticcheck, unit tests
+	@scripts/setup.sh check
+	$(GO) test ./...
+
+lint: ## formatting, vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'gofmt: these files are not formatted:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
-	$(GO) vet ./...
-	$(GO) tool staticcheck ./...
-	$(GO) test ./...
-
-check-house:
-	@! grep -rlE '"encoding/xml"' --include='*.go' . | grep -vE '^\./generated/bios\.go$$' || { echo 'encoding/xml is imported; only generated/bios.go may'; exit 1; }
+	$(GO) vet -tags e2e,guest,interop ./...
+	$(GO) tool staticcheck -tags e2e,guest,interop ./...
 
 generate: ## make generated/ and docs/operations.md from wsdl/
 	@mkdir -p generated .cache/contract docs
@@ -51,5 +47,27 @@ generate: ## make generated/ and docs/operations.md from wsdl/
 generated-is-current: generate
 	@git diff --exit-code --stat -- generated docs/operations.md || { echo 'make generate changed these files: commit what it makes'; exit 1; }
 
-.PHONY: help build run test check check-house generate generated-is-current FORCE
-FORCE:
+bench: build ## CPU time of a request, beside net/http with a constant answer
+	$(GO) run ./internal/bench
+
+soak: setup guest build ## what takes hours: 50 power cuts, and each fuzz target for FUZZTIME
+	KILLS=50 $(GO) test -tags guest -timeout 2h -v ./internal/powercut/...
+	scripts/fuzz.sh
+
+interop: build ## every SOAP client that is known, and what each could not do
+	@scripts/setup.sh interop
+	$(GO) test -tags interop -timeout 30m -v ./internal/interop/...
+
+deb: build ## make dist/biosv_VERSION_ARCH.deb
+	scripts/build-deb.sh
+
+setup:
+	@scripts/setup.sh test
+
+guest:
+	@testdata/guest/build.sh kernel init
+
+clean: ## take away what was made; .cache and .biosv stay
+	rm -rf bin dist
+
+.PHONY: help build run test check lint generate generated-is-current bench soak interop deb setup guest clean

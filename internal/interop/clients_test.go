@@ -170,7 +170,7 @@ func unpackResponses(t *testing.T, dir string) {
 	}
 }
 
-// installed asserts that scripts/setup-interop.sh has put something in place, from the files as they are now.
+// installed asserts that scripts/setup.sh has put something in place, from the files as they are now.
 func installed(t *testing.T, name, how string, from ...string) string {
 	t.Helper()
 	sum := sha256.New()
@@ -186,8 +186,8 @@ func installed(t *testing.T, name, how string, from ...string) string {
 }
 
 const (
-	setup    = "scripts/setup-interop.sh"
-	setupAll = setup + " all"
+	setup    = "scripts/setup.sh test"
+	setupAll = "scripts/setup.sh interop"
 )
 
 // tool asserts that a program is there.

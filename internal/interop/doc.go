@@ -2,8 +2,8 @@
 // its customers do: the program itself, on a data folder of its own, over TLS, with the contract as it is served.
 // It holds nothing that other packages use.
 //
-//	scripts/setup-interop.sh && go test -tags e2e ./internal/interop/...            zeep, gSOAP, node-soap, JAX-WS, gowsdl
-//	scripts/setup-interop.sh all && go test -tags interop -v ./internal/interop/... those, and suds, PHP, CXF, .NET
+//	scripts/setup.sh && go test -tags e2e ./internal/interop/...            zeep, gSOAP, node-soap, JAX-WS, gowsdl
+//	scripts/setup.sh interop && go test -tags interop -v ./internal/interop/... those, and suds, PHP, CXF, .NET
 //
 // The clients are in testdata/interop. Each calls every operation over SOAP 1.1 and 1.2, checks what it gets,
 // and says so, an operation a line; here it is asserted that no operation of the contract is missing, and that

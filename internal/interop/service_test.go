@@ -3,58 +3,34 @@
 package interop
 
 import (
-	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"math/big"
-	"net"
 	"net/http"
+	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"biosv/internal/testbed"
 	"biosv/wsdl"
 )
 
-// root is the root of the repository, cache where what is not kept in it stands.
+// root is the root of the tree, cache where what is not kept in it stands.
 var (
-	root  = absolute("../..")
+	root  = testbed.Root
 	cache = filepath.Join(root, ".cache", "interop")
 )
 
-func absolute(path string) string {
-	p, err := filepath.Abs(path)
-	if err != nil {
-		panic(err)
-	}
-	return p
-}
-
-var program = sync.OnceValues(func() (string, error) {
-	bin := filepath.Join(cache, "bin", "biosv")
-	build := exec.Command("go", "build", "-o", bin, "./cmd/biosv")
-	build.Dir = root
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build cmd/biosv: %w\n%s", err, out)
-	}
-	return bin, nil
-})
-
 // service is a running BIOS.v, with an admin's certificate and an authority that can take over its root.
 type service struct {
+	*testbed.Service
 	url         string // https://localhost:PORT/bios
 	roots       string // PEM: the service's root, and the authority's
 	cert, key   string // PEM of the admin that the service makes at its first start
@@ -66,80 +42,21 @@ type service struct {
 // start runs the program on a fresh data folder until the test ends.
 func start(t *testing.T) *service {
 	t.Helper()
-	bin, err := program()
+	running, dir := testbed.Start(t, testbed.Options{}), t.TempDir()
+	address, err := url.Parse(running.URL)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("biosv serve tells the address %q: %v", running.URL, err)
 	}
-	dir := t.TempDir()
-	data := filepath.Join(dir, "data")
-	serve := exec.Command(bin, "serve", "--data", data, "--listen", "127.0.0.1:0")
-	serve.Dir = dir
-	out, err := serve.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := filepath.Join(dir, "log")
-	logFile, err := os.Create(log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	serve.Stderr = logFile
-	if err := serve.Start(); err != nil {
-		t.Fatal(err)
-	}
-	told := make(chan string, 1)
-	var reader sync.WaitGroup
-	reader.Go(func() {
-		lines := bufio.NewScanner(out)
-		for lines.Scan() {
-			fmt.Fprintln(logFile, lines.Text())
-			if _, address, ok := strings.Cut(lines.Text(), "ready on https://"); ok {
-				select {
-				case told <- address:
-				default:
-				}
-			}
-		}
-		close(told)
-	})
-	t.Cleanup(func() {
-		serve.Process.Signal(syscall.SIGTERM)
-		timer := time.AfterFunc(20*time.Second, func() { serve.Process.Kill() })
-		reader.Wait()
-		if err := serve.Wait(); err != nil {
-			t.Errorf("biosv serve: %v", err)
-		}
-		timer.Stop()
-		logFile.Close()
-		if t.Failed() {
-			text, _ := os.ReadFile(log)
-			t.Logf("the service's log:\n%s", tail(text, 6000))
-		}
-	})
-	var address string
-	select {
-	case a, ok := <-told:
-		if !ok {
-			t.Fatal("biosv serve ended before it was ready")
-		}
-		address, _, _ = strings.Cut(a, "/")
-	case <-time.After(30 * time.Second):
-		t.Fatal("biosv serve is not ready after 30 s")
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		t.Fatalf("biosv serve tells the address %q: %v", address, err)
-	}
-
 	s := &service{
-		url:  "https://localhost:" + port + "/bios",
-		cert: filepath.Join(data, "clients", "admin.pem"), key: filepath.Join(data, "clients", "admin.key"),
+		Service: running,
+		url:     "https://localhost:" + address.Port() + "/bios",
+		cert:    running.CertificateFile(), key: running.KeyFile(),
 		ca: filepath.Join(dir, "ca.pem"), caKey: filepath.Join(dir, "ca.key"),
 		roots: filepath.Join(dir, "roots.pem"), operatorCSR: filepath.Join(dir, "operator.csr"),
 		schema: filepath.Join(dir, "answers.xsd"),
 	}
 	s.makeAuthority(t)
-	own := read(t, filepath.Join(data, "trust", "root.pem"))
+	own := read(t, running.RootFile())
 	write(t, s.roots, append(own, read(t, s.ca)...))
 	s.fetchContract(t)
 	return s
@@ -179,19 +96,7 @@ func (s *service) makeAuthority(t *testing.T) {
 }
 
 // client is an HTTP client with the admin's certificate.
-func (s *service) client(t *testing.T) *http.Client {
-	identity, err := tls.LoadX509KeyPair(s.cert, s.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(read(t, s.roots)) {
-		t.Fatal("there is no root")
-	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{identity}}}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 30 * time.Second}
-}
+func (s *service) client(t *testing.T) *http.Client { return s.HTTP(t, s.Identity(t)) }
 
 // fetchContract asserts that the contract that the service serves is the published one, with the address that
 // the client used in it, and lays its schema beside those of SOAP.

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Puts in place what the SOAP clients of testdata/interop need, says what it does, and does nothing when it is
-# there already.
+# Puts in place what the targets of the Makefile need, says what it does, and does nothing when it is there already.
 #
-#   scripts/setup-interop.sh          for zeep, gSOAP, node-soap and JAX-WS
-#   scripts/setup-interop.sh all      for suds, PHP, CXF and .NET (Mono) too
+#   scripts/setup.sh run       what the service itself needs: a software TPM, where the host has no other
+#   scripts/setup.sh check     and what the unit tests need
+#   scripts/setup.sh test      and the guest's machine, TPM tools, zeep, gSOAP, node-soap and JAX-WS
+#   scripts/setup.sh interop   and suds, PHP, CXF and .NET (Mono), and what makes the guest's root disk
 #
 # Tools come as Debian packages (as root, or with sudo), libraries of Python, Node.js and Java from their own
 # package managers, in the versions that testdata/interop pins, into .cache/interop.
@@ -12,10 +13,17 @@ cd "$(dirname "$0")/.."
 
 clients=testdata/interop
 cache="$PWD/.cache/interop"
-which=${1:-core}
-mkdir -p "$cache"
+case ${1:-test} in
+run) level=1 ;;
+check) level=2 ;;
+test) level=3 ;;
+interop) level=4 ;;
+*)
+	echo "setup: $1: use run, check, test or interop" >&2
+	exit 2
+	;;
+esac
 
-# need PACKAGE TEST...: the package is missing when the test fails.
 missing=
 need() {
 	package=$1
@@ -24,19 +32,33 @@ need() {
 }
 have() { command -v "$1"; }
 
-need gsoap have wsdl2h
-need libgsoap-dev test -e /usr/include/stdsoap2.h
-need libssl-dev test -e /usr/include/openssl/ssl.h
-need g++ have g++
-need pkg-config have pkg-config
-need default-jdk-headless have javac
-need maven have mvn
-need nodejs have node
-need npm have npm
-need libxml2-utils have xmllint
-need openssl have openssl
-need python3-venv python3 -c 'import venv, ensurepip'
-if [ "$which" = all ]; then
+if [ ! -w /dev/tpmrm0 ] || [ $level -gt 1 ]; then
+	need swtpm have swtpm
+	need swtpm-tools have swtpm_setup
+fi
+if [ $level -ge 2 ]; then
+	need libxml2-utils have xmllint
+	need openssl have openssl
+fi
+if [ $level -ge 3 ]; then
+	need qemu-system-x86 have qemu-system-x86_64
+	need qemu-utils have qemu-img
+	need tpm2-tools have tpm2_readpublic
+	need e2fsprogs have debugfs
+	need xz-utils have xz
+	need gsoap have wsdl2h
+	need libgsoap-dev test -e /usr/include/stdsoap2.h
+	need libssl-dev test -e /usr/include/openssl/ssl.h
+	need g++ have g++
+	need pkg-config have pkg-config
+	need default-jdk-headless have javac
+	need maven have mvn
+	need nodejs have node
+	need npm have npm
+	need python3-venv python3 -c 'import venv, ensurepip'
+fi
+if [ $level -ge 4 ]; then
+	need mmdebstrap have mmdebstrap
 	need php-cli have php
 	need php-soap php -r 'exit(extension_loaded("soap") ? 0 : 1);'
 	need php-xml php -r 'exit(extension_loaded("dom") ? 0 : 1);'
@@ -44,13 +66,16 @@ if [ "$which" = all ]; then
 	need mono-devel have cert-sync
 fi
 if [ -n "$missing" ]; then
-	echo "setup-interop: Debian packages:$missing"
+	echo "setup: Debian packages:$missing"
 	sudo=
 	[ "$(id -u)" = 0 ] || sudo=sudo
 	$sudo apt-get update -q
 	# shellcheck disable=SC2086 # a list
 	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -q -y --no-install-recommends $missing
 fi
+
+[ $level -ge 3 ] || exit 0
+mkdir -p "$cache"
 
 # made NAME FILE...: what .cache/interop/NAME was made from is what these files hold now.
 sum() { cat "$@" | sha256sum | cut -d' ' -f1; }
@@ -61,7 +86,7 @@ made() {
 }
 # begin NAME WHAT: empties the place. finish NAME FILE...: marks it as made.
 begin() {
-	echo "setup-interop: $2, into .cache/interop/$1"
+	echo "setup: $2, into .cache/interop/$1"
 	rm -rf "${cache:?}/$1"
 	mkdir -p "$cache/$1"
 }
@@ -92,6 +117,6 @@ java_libraries() {
 	finish "$1" "$clients/$1/pom.xml"
 }
 java_libraries jaxws "the JAX-WS reference implementation"
-if [ "$which" = all ]; then
+if [ $level -ge 4 ]; then
 	java_libraries cxf "Apache CXF"
 fi
