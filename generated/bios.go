@@ -1234,6 +1234,21 @@ type InternalDetail struct {
 	IncidentId string `xml:"IncidentId,omitempty" json:"IncidentId,omitempty"`
 }
 
+type KeyAttestation struct {
+
+	// Name of the attestation key (TPM 2.0 Part 1, section 16), in hexadecimal.
+	AttestationKeyName string `xml:"AttestationKeyName,omitempty" json:"AttestationKeyName,omitempty"`
+
+	// Its public area, a TPMT_PUBLIC.
+	AttestationKeyPublic []byte `xml:"AttestationKeyPublic,omitempty" json:"AttestationKeyPublic,omitempty"`
+
+	// The statement, a TPMS_ATTEST; its extraData is the SHA-256 of the issuing key's SubjectPublicKeyInfo.
+	Statement []byte `xml:"Statement,omitempty" json:"Statement,omitempty"`
+
+	// The attestation key's signature of the statement, a TPMT_SIGNATURE.
+	Signature []byte `xml:"Signature,omitempty" json:"Signature,omitempty"`
+}
+
 type TrustState struct {
 
 	// Name of the trust domain (SPIFFE).
@@ -1271,6 +1286,9 @@ type TrustState struct {
 
 	// The registers that the policy names.
 	Pcr []*PcrValue `xml:"Pcr,omitempty" json:"Pcr,omitempty"`
+
+	// What the TPM's attestation key says of the issuing key: that it was made in this TPM, bound to its policy.
+	IssuingKeyAttestation *KeyAttestation `xml:"IssuingKeyAttestation,omitempty" json:"IssuingKeyAttestation,omitempty"`
 
 	// SHA-256 of the TLS certificate in use, in hexadecimal.
 	LeafSha256 string `xml:"LeafSha256,omitempty" json:"LeafSha256,omitempty"`

@@ -2725,6 +2725,34 @@ func (m *InternalDetail) encode(w *xmltext.Writer) {
 	w.String("IncidentId", m.IncidentId)
 }
 
+func (m *KeyAttestation) decode(r *xmltext.Reader) {
+	r.Open("KeyAttestation")
+	if r.Need("AttestationKeyName") {
+		v := r.String("string")
+		m.AttestationKeyName = v
+	}
+	if r.Need("AttestationKeyPublic") {
+		v := r.Base64("base64Binary")
+		m.AttestationKeyPublic = v
+	}
+	if r.Need("Statement") {
+		v := r.Base64("base64Binary")
+		m.Statement = v
+	}
+	if r.Need("Signature") {
+		v := r.Base64("base64Binary")
+		m.Signature = v
+	}
+	r.Close()
+}
+
+func (m *KeyAttestation) encode(w *xmltext.Writer) {
+	w.String("AttestationKeyName", m.AttestationKeyName)
+	w.Base64("AttestationKeyPublic", m.AttestationKeyPublic)
+	w.Base64("Statement", m.Statement)
+	w.Base64("Signature", m.Signature)
+}
+
 func (m *TrustState) decode(r *xmltext.Reader) {
 	r.Open("TrustState")
 	if r.Need("TrustDomain") {
@@ -2780,6 +2808,11 @@ func (m *TrustState) decode(r *xmltext.Reader) {
 		v := new(PcrValue)
 		v.decode(r)
 		m.Pcr = append(m.Pcr, v)
+	}
+	if r.More("IssuingKeyAttestation") {
+		v := new(KeyAttestation)
+		v.decode(r)
+		m.IssuingKeyAttestation = v
 	}
 	if r.Need("LeafSha256") {
 		v := r.String("string")
@@ -2840,6 +2873,11 @@ func (m *TrustState) encode(w *xmltext.Writer) {
 		}
 		w.Open("Pcr")
 		v.encode(w)
+		w.Close()
+	}
+	if m.IssuingKeyAttestation != nil {
+		w.Open("IssuingKeyAttestation")
+		m.IssuingKeyAttestation.encode(w)
 		w.Close()
 	}
 	w.String("LeafSha256", m.LeafSha256)

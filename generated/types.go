@@ -315,6 +315,12 @@ var Types = map[string][]Field{
 		{Name: "Message", Type: "string", Kind: String, Optional: false, Many: false, Doc: "A sentence for people."},
 		{Name: "IncidentId", Type: "string", Kind: String, Optional: false, Many: false, Doc: "Id of the request, to look up in the log."},
 	},
+	"KeyAttestation": {
+		{Name: "AttestationKeyName", Type: "string", Kind: String, Optional: false, Many: false, Doc: "Name of the attestation key (TPM 2.0 Part 1, section 16), in hexadecimal."},
+		{Name: "AttestationKeyPublic", Type: "base64Binary", Kind: Binary, Optional: false, Many: false, Doc: "Its public area, a TPMT_PUBLIC."},
+		{Name: "Statement", Type: "base64Binary", Kind: Binary, Optional: false, Many: false, Doc: "The statement, a TPMS_ATTEST; its extraData is the SHA-256 of the issuing key's SubjectPublicKeyInfo."},
+		{Name: "Signature", Type: "base64Binary", Kind: Binary, Optional: false, Many: false, Doc: "The attestation key's signature of the statement, a TPMT_SIGNATURE."},
+	},
 	"TrustState": {
 		{Name: "TrustDomain", Type: "string", Kind: String, Optional: false, Many: false, Doc: "Name of the trust domain (SPIFFE)."},
 		{Name: "TpmKind", Type: "TpmKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What holds the issuing key.", Values: []string{"Hardware", "Software", "None"}},
@@ -328,6 +334,7 @@ var Types = map[string][]Field{
 		{Name: "PolicyVersion", Type: "unsignedInt", Kind: Integer, Optional: true, Many: false, Doc: "Version of the launch policy in force."},
 		{Name: "PolicyDigest", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Digest of the approved policy, in hexadecimal."},
 		{Name: "Pcr", Type: "PcrValue", Kind: Complex, Optional: true, Many: true, Doc: "The registers that the policy names."},
+		{Name: "IssuingKeyAttestation", Type: "KeyAttestation", Kind: Complex, Optional: true, Many: false, Doc: "What the TPM's attestation key says of the issuing key: that it was made in this TPM, bound to its policy."},
 		{Name: "LeafSha256", Type: "string", Kind: String, Optional: false, Many: false, Doc: "SHA-256 of the TLS certificate in use, in hexadecimal."},
 		{Name: "LeafNotAfter", Type: "dateTime", Kind: DateTime, Optional: false, Many: false, Doc: "Until when the TLS certificate is valid."},
 		{Name: "Warning", Type: "string", Kind: String, Optional: true, Many: true, Doc: "What a careful reader should know."},

@@ -41,6 +41,7 @@ type IssuingKey struct {
 	public *ecdsa.PublicKey
 	name   tpm2.TPM2BName
 	signer *ecdsa.PublicKey // of launch policies
+	policy []byte           // its authPolicy
 
 	mu          sync.Mutex
 	approval    Approval
@@ -63,17 +64,17 @@ func (t *TPM) OpenIssuingKey(ctx context.Context, signer *ecdsa.PublicKey) (*Iss
 	if err := (tpm2.PolicyAuthorize{PolicyRef: tpm2.TPM2BDigest{Buffer: policyRef[:]}, KeySign: name}).Update(calculator); err != nil {
 		return nil, err
 	}
-	k := &IssuingKey{tpm: t, signer: signer}
-	if err := t.do(ctx, func(c transport.TPM) error { return k.open(c, calculator.Hash().Digest) }); err != nil {
+	k := &IssuingKey{tpm: t, signer: signer, policy: calculator.Hash().Digest}
+	if err := t.do(ctx, k.open); err != nil {
 		return nil, fmt.Errorf("open the issuing key: %w", err)
 	}
 	return k, nil
 }
 
-func (k *IssuingKey) open(c transport.TPM, policy []byte) error {
+func (k *IssuingKey) open(c transport.TPM) error {
 	read, err := tpm2.ReadPublic{ObjectHandle: IssuingHandle}.Execute(c)
 	if err != nil {
-		if read, err = createIssuingKey(c, policy); err != nil {
+		if read, err = createIssuingKey(c, k.policy); err != nil {
 			return err
 		}
 	}
@@ -81,7 +82,7 @@ func (k *IssuingKey) open(c transport.TPM, policy []byte) error {
 	if err != nil {
 		return err
 	}
-	if string(public.AuthPolicy.Buffer) != string(policy) || !public.ObjectAttributes.Restricted || public.ObjectAttributes.UserWithAuth {
+	if string(public.AuthPolicy.Buffer) != string(k.policy) || !public.ObjectAttributes.Restricted || public.ObjectAttributes.UserWithAuth {
 		return fmt.Errorf("the key at %#x is not bound to this launch policy's signer", IssuingHandle)
 	}
 	k.name = read.Name
@@ -89,10 +90,19 @@ func (k *IssuingKey) open(c transport.TPM, policy []byte) error {
 	return err
 }
 
-func createIssuingKey(c transport.TPM, policy []byte) (*tpm2.ReadPublicResponse, error) {
+// createPrimary makes the issuing key as an object that is gone with the TPM's next reset.
+func createPrimary(c transport.TPM, policy []byte) (*tpm2.CreatePrimaryResponse, error) {
 	key, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(template(tpm2.TPMAObject{AdminWithPolicy: true}, policy))}.Execute(c)
 	if err != nil {
 		return nil, fmt.Errorf("make it: %w", err)
+	}
+	return key, nil
+}
+
+func createIssuingKey(c transport.TPM, policy []byte) (*tpm2.ReadPublicResponse, error) {
+	key, err := createPrimary(c, policy)
+	if err != nil {
+		return nil, err
 	}
 	_, err = tpm2.EvictControl{
 		Auth:             tpm2.TPMRHOwner,
@@ -131,6 +141,9 @@ func (k *IssuingKey) Use(a Approval, counterName []byte) error {
 	k.approval, k.counterName, k.digest, k.ticket = a, counterName, digest, nil
 	return nil
 }
+
+// Name is the key's name, which attestations are on (Part 1, section 16).
+func (k *IssuingKey) Name() []byte { return k.name.Buffer }
 
 // Public is the key's public part.
 func (k *IssuingKey) Public() crypto.PublicKey { return k.public }
