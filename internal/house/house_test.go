@@ -62,7 +62,7 @@ var layers = []struct {
 	{"security", nil},
 	{"generated", []string{"envelope", "security"}},
 	{"fault", []string{"envelope", "generated", "store"}},
-	{"machine", []string{"fault", "generated", "smm"}},
+	{"machine", []string{"fault", "generated", "machine", "smm"}},
 	{"smm/eventlog", []string{"generated", "security/audit", "smm", "store"}},
 	{"smm/", []string{"fault", "generated", "security", "smm", "store"}},
 	{"smm", []string{"fault", "generated", "security", "store"}},
