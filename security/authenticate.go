@@ -128,6 +128,9 @@ func (a *Authenticator) judge(t *trust, chain []*x509.Certificate, now time.Time
 	}
 	from, to = leaf.NotBefore, leaf.NotAfter
 	for _, c := range chains[0] {
+		if err := strongEnough(c); err != nil {
+			return refuse(CertificateWeak, "%s, in the client's chain, is refused: %v", c.Subject, err)
+		}
 		if c.NotBefore.After(from) {
 			from = c.NotBefore
 		}
@@ -166,9 +169,12 @@ func ParseID(u *url.URL, trustDomain string) (Kind, string, error) {
 	if u.Scheme != "spiffe" || u.Host != trustDomain || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return Nobody, "", fmt.Errorf("%q is no SPIFFE id of the trust domain %s", u, trustDomain)
 	}
-	kind, name, ok := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	kind, name, ok := strings.Cut(strings.TrimPrefix(u.EscapedPath(), "/"), "/")
 	if !ok || name == "" || strings.Contains(name, "/") {
 		return Nobody, "", fmt.Errorf("%q has no path of the form /person/NAME or /domain/NAME", u)
+	}
+	if !isSegment(name) {
+		return Nobody, "", fmt.Errorf("%q has a name with characters other than letters, digits, dots, hyphens and underscores", u)
 	}
 	switch kind {
 	case "person":
@@ -177,6 +183,17 @@ func ParseID(u *url.URL, trustDomain string) (Kind, string, error) {
 		return Domain, name, nil
 	}
 	return Nobody, "", fmt.Errorf("%q is neither a person's nor a domain's id", u)
+}
+
+// isSegment says whether a name may stand in the path of a SPIFFE id (SPIFFE-ID, section 2.2): so that no two ids
+// are one person, nothing in it is percent-encoded or has a meaning of its own.
+func isSegment(name string) bool {
+	for _, c := range name {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return name != "." && name != ".."
 }
 
 // strongEnough refuses keys below 112 bits of security (NIST SP 800-57 part 1, table 2).
