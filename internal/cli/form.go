@@ -1,0 +1,531 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"biosv/generated"
+)
+
+// form is a command as it is filled in: the elements of the request, and what was given for each.
+type form struct {
+	spec      *generated.Command
+	operation *generated.Operation
+	shape     string   // name of the request's type
+	entries   []*entry // in the order of the contract
+	arguments []*entry // those given without a flag, in their order
+	answer    *generated.Field
+	save      string // the file that the element answer of the answer goes to
+}
+
+// entry is an element of the request and what was given for it. It is the [pflag.Value] of its flag.
+type entry struct {
+	field    generated.Field
+	name     string // as people see it: --request-pem, or NAME for an argument
+	argument bool
+	set      bool // by the command itself
+	given    []string
+}
+
+// String is part of [pflag.Value]; it shows no secret.
+func (e *entry) String() string {
+	if secret(e.field.Name) {
+		return ""
+	}
+	return strings.Join(e.given, " ")
+}
+
+// Set is part of [pflag.Value]: where one is wanted, the last counts.
+func (e *entry) Set(text string) error {
+	if !e.field.Many {
+		e.given = nil
+	}
+	e.given = append(e.given, text)
+	return nil
+}
+
+// Type is part of [pflag.Value].
+func (e *entry) Type() string {
+	if secret(e.field.Name) {
+		return "secret"
+	}
+	switch e.field.Kind {
+	case generated.Boolean:
+		return "bool"
+	case generated.Integer:
+		return "number"
+	case generated.DateTime:
+		return "time"
+	case generated.Binary:
+		return "file"
+	case generated.Complex:
+		return notation(e.field)
+	}
+	return "text"
+}
+
+func newForm(c *generated.Command) *form {
+	f := &form{spec: c}
+	for i := range generated.Operations {
+		if generated.Operations[i].Name == c.Operation {
+			f.operation = &generated.Operations[i]
+		}
+	}
+	f.shape = reflect.TypeOf(f.operation.NewRequest()).Elem().Name()
+	for _, field := range generated.Types[reflect.TypeOf(f.operation.NewReply()).Elem().Name()] {
+		if field.Kind == generated.Binary || document(field.Name) {
+			f.answer = &field
+		}
+	}
+	for _, field := range generated.Types[f.shape] {
+		e := &entry{field: field, name: "--" + kebab(field.Name), argument: slices.Contains(c.Arguments, field.Name)}
+		switch {
+		case e.argument:
+			e.name = notation(field)
+		case field.Kind == generated.Binary && f.answer == nil:
+			e.name = "--file"
+		}
+		for _, s := range c.Set {
+			if s[0] == field.Name {
+				e.set, e.given = true, []string{s[1]}
+			}
+		}
+		f.entries = append(f.entries, e)
+	}
+	for _, name := range c.Arguments {
+		i := slices.IndexFunc(f.entries, func(e *entry) bool { return e.field.Name == name })
+		f.arguments = append(f.arguments, f.entries[i])
+	}
+	return f
+}
+
+// command makes a command of the form.
+func (f *form) command(s *session, c *cobra.Command) {
+	use := []string{f.spec.Words[len(f.spec.Words)-1]}
+	for _, a := range f.arguments {
+		word := a.name
+		if a.field.Many {
+			word += "..."
+		}
+		if a.field.Optional {
+			word = "[" + word + "]"
+		}
+		use = append(use, word)
+	}
+	c.Use = strings.Join(append(use, "[flags]"), " ")
+	c.DisableFlagsInUseLine = true
+	c.Short, c.Long, c.Example = f.short(), f.long(), "  "+f.spec.Example
+	c.Args = f.count
+	c.RunE = func(c *cobra.Command, args []string) error { return s.ask(c, f, args) }
+	c.ValidArgsFunction = func(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+		if a := f.argument(len(args)); a != nil {
+			return a.complete(word)
+		}
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	c.Flags().SortFlags = false
+	for _, e := range f.entries {
+		if e.argument || e.set {
+			continue
+		}
+		flag := c.Flags().VarPF(e, strings.TrimPrefix(e.name, "--"), "", e.usage())
+		if e.field.Kind == generated.Boolean {
+			flag.NoOptDefVal = "true"
+		}
+		_ = c.RegisterFlagCompletionFunc(flag.Name, func(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+			return e.complete(word)
+		})
+	}
+	if f.answer != nil {
+		c.Flags().StringVar(&f.save, "file", "", fmt.Sprintf("`file` that %s of the answer is written to; - is standard output", f.answer.Name))
+	}
+}
+
+// short is what a list of commands says of this one.
+func (f *form) short() string {
+	text, _, _ := strings.Cut(f.spec.Doc, ". ")
+	text = strings.TrimSuffix(text, ".")
+	for _, s := range f.spec.Set {
+		text += ", " + inSentence(label(s[0])) + " " + s[1]
+	}
+	return text
+}
+
+func (f *form) long() string {
+	b := strings.Builder{}
+	b.WriteString(f.spec.Doc + "\n")
+	for _, s := range f.spec.Set {
+		fmt.Fprintf(&b, "\nThis command sets %s to %s.\n", s[0], s[1])
+	}
+	if len(f.arguments) > 0 {
+		b.WriteString("\nArguments:\n")
+		for _, a := range f.arguments {
+			fmt.Fprintf(&b, "  %s   %s\n", a.name, a.usage())
+		}
+	}
+	where := ""
+	switch f.operation.Scope {
+	case generated.HostScope:
+		where = " It is asked of the privileged domain, at the service's own address."
+	case generated.ChannelScope:
+		where = " Any address answers it."
+	}
+	who := "The operation " + f.operation.Name + " is answered to anyone."
+	if role := f.operation.Role.String(); role != "anyone" {
+		who = "The operation " + f.operation.Name + " asks for the role " + sentenceCase(role) + "."
+	}
+	fmt.Fprintf(&b, "\n%s%s", who, where)
+	return b.String()
+}
+
+// usage says what an element is for, and how it is written.
+func (e *entry) usage() string {
+	text := strings.TrimSuffix(e.field.Doc, ".")
+	switch {
+	case secret(e.field.Name):
+		text += "; - asks for it, @FILE reads it (default: $" + variable(e.field.Name) + ")"
+	case document(e.field.Name):
+		text += "; @FILE reads it"
+	case e.field.Kind == generated.Enumeration:
+		text += ": " + list(e.field.Values, "or")
+	case e.field.Kind == generated.Complex:
+		text += "; see biosv help values"
+	}
+	if !e.field.Optional && !e.argument {
+		text += " (required)"
+	}
+	return text
+}
+
+// complete proposes values. A word that begins with an @ names a file.
+func (e *entry) complete(word string) ([]string, cobra.ShellCompDirective) {
+	switch e.field.Kind {
+	case generated.Enumeration:
+		return e.field.Values, cobra.ShellCompDirectiveNoFileComp
+	case generated.Boolean:
+		return []string{"true", "false"}, cobra.ShellCompDirectiveNoFileComp
+	case generated.Binary:
+		return nil, cobra.ShellCompDirectiveDefault
+	case generated.String:
+		path, ok := strings.CutPrefix(word, "@")
+		if !ok && document(e.field.Name) && word == "" {
+			return []string{"@"}, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+		}
+		if ok {
+			return files(path)
+		}
+	}
+	return nil, cobra.ShellCompDirectiveNoFileComp
+}
+
+// files are the files that begin with a path, with an @ before each.
+func files(path string) ([]string, cobra.ShellCompDirective) {
+	dir, begin := filepath.Split(path)
+	entries, err := os.ReadDir(filepath.Clean("./" + dir))
+	if filepath.IsAbs(dir) {
+		entries, err = os.ReadDir(dir)
+	}
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	directive := cobra.ShellCompDirectiveNoFileComp
+	var found []string
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), begin) || begin == "" && strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		name := "@" + dir + e.Name()
+		if e.IsDir() {
+			name += "/"
+			directive |= cobra.ShellCompDirectiveNoSpace
+		}
+		found = append(found, name)
+	}
+	return found, directive
+}
+
+// argument is what the argument at a place stands for; the last takes all that follow, where it is repeated.
+func (f *form) argument(at int) *entry {
+	if at < len(f.arguments) {
+		return f.arguments[at]
+	}
+	if n := len(f.arguments); n > 0 && f.arguments[n-1].field.Many {
+		return f.arguments[n-1]
+	}
+	return nil
+}
+
+// count checks how many arguments are given.
+func (f *form) count(c *cobra.Command, args []string) error {
+	for i, a := range f.arguments {
+		if i >= len(args) && !a.field.Optional {
+			return usage("%s lacks %s: %s", c.CommandPath(), a.name, a.usage())
+		}
+	}
+	for i, arg := range args {
+		if f.argument(i) != nil {
+			continue
+		}
+		if c.HasAvailableSubCommands() {
+			return unknownCommand(c, arg)
+		}
+		return usage("%s takes %s, and %q is one too many", c.CommandPath(), arguments(len(f.arguments)), plain(arg, false))
+	}
+	return nil
+}
+
+func arguments(n int) string {
+	switch n {
+	case 0:
+		return "no argument"
+	case 1:
+		return "one argument"
+	}
+	return fmt.Sprintf("%d arguments", n)
+}
+
+// request makes the request of what was given.
+func (f *form) request(src *source, args []string) (generated.Request, error) {
+	for i, arg := range args {
+		if err := f.argument(i).Set(arg); err != nil {
+			return nil, err
+		}
+	}
+	request := f.operation.NewRequest()
+	message := reflect.ValueOf(request).Elem()
+	for _, e := range f.entries {
+		values, err := e.values(src, elementType(message, e.field))
+		if err != nil {
+			return nil, err
+		}
+		if len(values) == 0 && !e.field.Optional {
+			return nil, usage("%s is missing: %s", e.name, e.usage())
+		}
+		for _, v := range values {
+			put(message, e.field, v)
+		}
+	}
+	return request, nil
+}
+
+// values reads what was given for an element.
+func (e *entry) values(src *source, t reflect.Type) ([]reflect.Value, error) {
+	given := e.given
+	if secret(e.field.Name) && len(given) == 0 {
+		if text := os.Getenv(variable(e.field.Name)); text != "" {
+			return []reflect.Value{reflect.ValueOf(text).Convert(t)}, nil
+		}
+	}
+	if key, value, ok := pair(e.field); ok {
+		return e.pairs(src, t, key, value)
+	}
+	var values []reflect.Value
+	for _, word := range given {
+		v, err := e.value(src, t, word)
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, v)
+	}
+	return values, nil
+}
+
+// value reads one word for an element that is no pair.
+func (e *entry) value(src *source, t reflect.Type, word string) (reflect.Value, error) {
+	none := reflect.Value{}
+	switch e.field.Kind {
+	case generated.Binary:
+		if word == "" {
+			return none, usage("%s: the name of a file is expected", e.name)
+		}
+		content, err := src.file(e.name, word, mostBinary)
+		if err != nil {
+			return none, err
+		}
+		return reflect.ValueOf(content).Convert(t), nil
+	case generated.Complex:
+		return e.object(src, t, word)
+	case generated.String:
+		text, err := e.text(src, e.field.Name, word, false)
+		if err != nil {
+			return none, err
+		}
+		word = text
+	}
+	v, err := scalar(e.field, t, word)
+	if err != nil && secret(e.field.Name) {
+		return none, usage("%s: %w", e.name, err)
+	} else if err != nil {
+		return none, usage("%s %q: %w", e.name, word, err)
+	}
+	return v, nil
+}
+
+// text reads a text that goes into the element called name. twice has a secret typed twice.
+func (e *entry) text(src *source, name, word string, twice bool) (string, error) {
+	what := e.name
+	if name != e.field.Name {
+		what = name // of an attribute, say
+	}
+	var text string
+	var err error
+	if !secret(name) {
+		text, err = src.text(what, word)
+	} else if word != "-" && !strings.HasPrefix(word, "@") || strings.HasPrefix(word, "@@") {
+		return "", usage("%s: a secret does not belong on the command line, where others can read it: write - to be asked for it, or to give it as a line of standard input, or @FILE", what)
+	} else {
+		text, err = src.secret(what, word, twice)
+	}
+	if err != nil {
+		return "", err
+	}
+	if at := strings.IndexFunc(text, func(r rune) bool { return !xmlCharacter(r) }); at >= 0 || !utf8.ValidString(text) {
+		return "", usage("%s: only text in UTF-8 without control characters can be sent", what)
+	}
+	return text, nil
+}
+
+// xmlCharacter tells whether XML 1.0 can hold a character (section 2.2).
+func xmlCharacter(r rune) bool {
+	return r >= ' ' && r != 0xfffe && r != 0xffff || r == '\t' || r == '\n' || r == '\r'
+}
+
+// object reads a JSON object.
+func (e *entry) object(src *source, t reflect.Type, word string) (reflect.Value, error) {
+	text, err := src.text(e.name, word)
+	if err != nil {
+		return reflect.Value{}, err
+	}
+	v := reflect.New(t).Elem()
+	if err := unmarshal([]byte(text), e.field.Type, v); err != nil {
+		return v, usage("%s: %w", e.name, err)
+	}
+	return v, nil
+}
+
+// pair tells whether a complex type can be written KEY=VALUE: it is a text that must be there, and then a text or any
+// number of them.
+func pair(f generated.Field) (key, value generated.Field, ok bool) {
+	fields := generated.Types[f.Type]
+	if f.Kind != generated.Complex || len(fields) != 2 || fields[0].Many || fields[0].Optional || fields[0].Kind != generated.String || fields[1].Kind != generated.String {
+		return key, value, false
+	}
+	return fields[0], fields[1], true
+}
+
+// notation is how an element is written on the command line, for a usage line.
+func notation(f generated.Field) string {
+	if key, _, ok := pair(f); ok {
+		return strings.ToUpper(kebab(key.Name)) + "=VALUE"
+	} else if f.Kind == generated.Complex {
+		return "JSON"
+	}
+	return strings.ToUpper(kebab(f.Name))
+}
+
+// pairs reads words of the form KEY=VALUE, for one value, and KEY:=VALUE,VALUE for a list, which may be empty. Words of
+// the same key make one list. A word that begins with a brace is a JSON object.
+func (e *entry) pairs(src *source, t reflect.Type, key, value generated.Field) ([]reflect.Value, error) {
+	var values []reflect.Value
+	byKey := map[string]reflect.Value{}
+	for _, word := range e.given {
+		if strings.HasPrefix(word, "{") {
+			v, err := e.object(src, t, word)
+			if err != nil {
+				return nil, err
+			}
+			values = append(values, v)
+			continue
+		}
+		name, text, ok := strings.Cut(word, "=")
+		if !ok || name == "" || name == ":" {
+			return nil, usage("%s is expected, and %s is not: see biosv help values", e.name, quoteBriefly(word))
+		}
+		name, isList := strings.CutSuffix(name, ":")
+		if isList && !value.Many {
+			return nil, usage("%s: one value is expected, and := gives a list", name)
+		}
+		v, known := byKey[name]
+		if !known || !value.Many {
+			v = reflect.New(t).Elem()
+			k, err := scalar(key, elementType(v, key), name)
+			if err != nil {
+				return nil, usage("%q: %w", name, err)
+			}
+			put(v, key, k)
+			byKey[name] = v
+			values = append(values, v)
+		}
+		items := []string{text}
+		if isList {
+			items = strings.Split(text, ",")
+		}
+		if isList && text == "" {
+			items = nil
+		}
+		for _, item := range items {
+			if !isList {
+				var err error
+				if item, err = e.text(src, name, item, true); err != nil {
+					return nil, err
+				}
+			}
+			put(v, value, reflect.ValueOf(item).Convert(elementType(v, value)))
+		}
+	}
+	return values, nil
+}
+
+// quoteBriefly quotes what a person typed, where it is short enough not to be a mistaken file or secret.
+func quoteBriefly(word string) string {
+	if len(word) > 40 {
+		return "what was given"
+	}
+	return fmt.Sprintf("%q", word)
+}
+
+// destination is the file that the answer's document goes to; empty for none.
+func (f *form) destination(json bool) (string, error) {
+	if f.answer == nil || f.save != "" {
+		return f.save, f.writable()
+	}
+	if f.answer.Kind == generated.Binary && !json {
+		return "", usage("--file is missing: the file that %s of the answer is written to; - is standard output", f.answer.Name)
+	}
+	return "", nil
+}
+
+// writable finds out before anything is asked for whether the answer's document can be kept.
+func (f *form) writable() error {
+	if f.save == "" || f.save == "-" {
+		return nil
+	}
+	if info, err := os.Stat(filepath.Dir(f.save)); errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+		return usage("--file %s: there is no folder %s", f.save, filepath.Dir(f.save))
+	}
+	if info, err := os.Stat(f.save); err == nil && info.IsDir() {
+		return usage("--file %s: that is a folder", f.save)
+	}
+	return nil
+}
+
+// document is the answer's document; nil where the answer has none.
+func (f *form) document(reply generated.Reply) []byte {
+	values, ok := elements(reflect.ValueOf(reply).Elem(), *f.answer)
+	switch {
+	case !ok:
+		return nil
+	case f.answer.Kind == generated.Binary:
+		return values[0].Bytes()
+	}
+	return []byte(values[0].String())
+}
