@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"biosv/store"
@@ -170,8 +171,10 @@ func (l *Log) Verify(tx *store.Tx) error {
 
 func position(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-// clip bounds a text that others may have written.
+// clip bounds a text that others may have written. What is not UTF-8 would be read as another text than was
+// written, and the row would seem to have been changed.
 func clip(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= longestText {
 		return s
 	}

@@ -16,8 +16,8 @@ const (
 	mostPeers = 256 // rows a window; peers beyond share one
 )
 
-// Refusals writes rows for requests that changed nothing. The first of a peer is written at once; others of the
-// same peer that follow within a second become one row with a count, so that a flood cannot fill the disk.
+// Refusals writes rows for requests that changed nothing. The first of a peer is written at once; what follows from
+// the same peer becomes one row with a count for each second, so that a flood cannot fill the disk.
 type Refusals struct {
 	log   *Log
 	store *store.Store
@@ -29,10 +29,11 @@ type Refusals struct {
 	done  chan struct{}
 }
 
-// pending is what a peer did in the present window: row stands for what came after the first.
+// pending is what a peer did since its last row was written: row is the newest, and stands for count.
 type pending struct {
-	row   Row
-	count uint64
+	row     Row
+	count   uint64
+	written time.Time
 }
 
 // others is the peer that stands for those beyond mostPeers.
@@ -60,7 +61,7 @@ func (f *Refusals) Refuse(ctx context.Context, r Row) {
 		f.mu.Unlock()
 		return
 	}
-	f.peers[key] = &pending{}
+	f.peers[key] = &pending{written: time.Now()}
 	f.mu.Unlock()
 	f.write(context.WithoutCancel(ctx), []Row{r})
 }
@@ -84,24 +85,29 @@ func (f *Refusals) run() {
 	for {
 		select {
 		case <-tick.C:
-			f.flush()
+			f.flush(time.Now().Add(-window))
 		case <-f.stop:
-			f.flush()
+			f.flush(time.Now())
 			return
 		}
 	}
 }
 
-func (f *Refusals) flush() {
+// flush writes what is pending of peers whose last row is so old, and forgets those that have been quiet since.
+func (f *Refusals) flush(before time.Time) {
 	f.mu.Lock()
 	var list []Row
-	for _, p := range f.peers {
-		if p.count > 0 {
+	for key, p := range f.peers {
+		switch {
+		case p.written.After(before):
+		case p.count == 0:
+			delete(f.peers, key)
+		default:
 			p.row.Count = p.count
 			list = append(list, p.row)
+			p.count, p.written = 0, time.Now()
 		}
 	}
-	f.peers = map[string]*pending{}
 	f.mu.Unlock()
 	f.write(context.Background(), list)
 }
