@@ -152,6 +152,24 @@ func InvalidRequest(c Code, path, value, format string, args ...any) *generated.
 	return &generated.InvalidRequestFault{Code: string(c), MessageId: c.MessageID(), Message: fmt.Sprintf(format, args...), ElementPath: path, RefusedValue: clip(value)}
 }
 
+// Refusal says why one attribute is refused; value is nil where it is secret.
+func Refusal(c Code, name string, value []string, format string, args ...any) *generated.AttributeRefusal {
+	r := &generated.AttributeRefusal{Name: clip(name), Code: string(c), MessageId: c.MessageID(), Message: fmt.Sprintf(format, args...)}
+	for _, v := range value {
+		r.RefusedValue = append(r.RefusedValue, clip(v))
+	}
+	return r
+}
+
+// InvalidAttribute says that attributes are refused, each for its reason, and that nothing was changed; path is
+// the element of the first.
+func InvalidAttribute(path string, refusals []*generated.AttributeRefusal) *generated.InvalidAttributeFault {
+	return &generated.InvalidAttributeFault{
+		Code: string(AttributesRefused), MessageId: AttributesRefused.MessageID(), ElementPath: path, Refusal: refusals,
+		Message: fmt.Sprintf("No attribute was changed, since %d of those named cannot be set so. The first of them: %s", len(refusals), refusals[0].Message),
+	}
+}
+
 // NotFound says that what a request names is not here.
 func NotFound(c Code, path, value, format string, args ...any) *generated.NotFoundFault {
 	return &generated.NotFoundFault{Code: string(c), MessageId: c.MessageID(), Message: fmt.Sprintf(format, args...), ElementPath: path, RefusedValue: clip(value)}
