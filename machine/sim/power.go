@@ -18,15 +18,15 @@ const (
 	offTime      = 200 * time.Millisecond // without power in a PowerCycle
 )
 
-// power is the last change of the power, from which the state at any time follows.
-type power struct {
+// transition is the last change of the power, from which the state at any time follows.
+type transition struct {
 	state generated.PowerState
 	until time.Time            // when then follows
 	then  generated.PowerState // absent: the state stays until somebody changes it
 	since time.Time            // when the machine got power
 }
 
-func (p power) at(t time.Time) generated.PowerState {
+func (p transition) at(t time.Time) generated.PowerState {
 	if p.then != "" && !t.Before(p.until) {
 		return p.then
 	}
@@ -57,7 +57,9 @@ func (m *Machine) Reset(ctx context.Context, how generated.ResetType) error {
 	switch {
 	case how == generated.ResetTypeForceOff:
 		m.abandon()
-		m.powerOff(cutTime, off)
+		if state != off {
+			m.powerOff(cutTime, off)
+		}
 	case state == off && (how == generated.ResetTypeOn || how == generated.ResetTypePushPowerButton),
 		state != off && how == generated.ResetTypeForceRestart:
 		return m.start(ctx)
@@ -85,13 +87,12 @@ func (m *Machine) Reset(ctx context.Context, how generated.ResetType) error {
 func (m *Machine) powerOff(takes time.Duration, then generated.PowerState) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.power = power{state: generated.PowerStatePoweringOff, until: m.clock.Now().Add(takes), then: then, since: m.power.since}
+	m.power = transition{state: generated.PowerStatePoweringOff, until: m.clock.Now().Add(takes), then: then, since: m.power.since}
 }
 
 // start starts the firmware. What must be on disk is, before there is anything to see of the start: where it
 // cannot be written, the machine does not start and stays as it is.
 func (m *Machine) start(ctx context.Context) error {
-	m.abandon()
 	settings, err := m.supervisor.Starting(ctx)
 	if err != nil {
 		return err
@@ -102,6 +103,7 @@ func (m *Machine) start(ctx context.Context) error {
 			return err
 		}
 	}
+	m.abandon()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.clock.Now()
@@ -110,7 +112,7 @@ func (m *Machine) start(ctx context.Context) error {
 		since = t
 	}
 	m.setup = setup
-	m.power = power{state: generated.PowerStatePoweringOn, until: t.Add(bootTime + setup.bootDelay()), then: generated.PowerStateOn, since: since}
+	m.power = transition{state: generated.PowerStatePoweringOn, until: t.Add(bootTime + setup.bootDelay()), then: generated.PowerStateOn, since: since}
 	return nil
 }
 
@@ -141,7 +143,7 @@ func (m *Machine) startIn(d time.Duration) {
 // stayOff is the end of a restart that could not be written down.
 func (m *Machine) stayOff(ctx context.Context, why error) {
 	m.mu.Lock()
-	m.power = power{state: generated.PowerStateOff}
+	m.power = transition{state: generated.PowerStateOff}
 	m.mu.Unlock()
 	// What kept the start from being written may keep this from it too. Then the state alone tells.
 	_ = m.supervisor.Report(ctx, smm.Event{

@@ -179,7 +179,7 @@ func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 			HelpText: "What each processor may take at most; a lower limit keeps it cooler and slower.",
 		},
 		{
-			Name: "AdministratorSecret", MenuGroup: securityMenu, DisplayName: "Administrator secret", AttributeKind: &password, MinLength: length(0), MaxLength: length(64),
+			Name: "AdministratorSecret", MenuGroup: securityMenu, DisplayName: "Administrator secret", AttributeKind: &password, MinLength: length(8), MaxLength: length(64),
 			HelpText: "Once it is set, settings can be changed only by who knows it; an empty one takes it away.",
 		},
 		{

@@ -33,7 +33,7 @@ type Machine struct {
 	abandon context.CancelFunc // gives the one that waits up; guarded by acts
 
 	mu    sync.Mutex // guards what follows, and is never held while the supervisor is at work
-	power power
+	power transition
 	setup setup
 }
 
@@ -56,7 +56,7 @@ func Open(_ context.Context, d smm.Domain, settings smm.Settings, s smm.Supervis
 func open(d smm.Domain, settings smm.Settings, s smm.Supervisor, c clock) *Machine {
 	m := &Machine{domain: d, supervisor: s, clock: c, registry: registry(d), abandon: func() {}}
 	m.life, m.end = context.WithCancel(context.Background())
-	m.power = power{state: generated.PowerStateOff}
+	m.power = transition{state: generated.PowerStateOff}
 	m.setup = m.everything(settings)
 	return m
 }
@@ -92,7 +92,7 @@ func (m *Machine) Close() error {
 	// Whoever changes the power now has seen that the end has come when the lock is free again.
 	m.acts.Lock()
 	m.mu.Lock()
-	m.power = power{state: generated.PowerStateOff}
+	m.power = transition{state: generated.PowerStateOff}
 	m.mu.Unlock()
 	m.acts.Unlock()
 	m.starts.Wait()
