@@ -73,7 +73,7 @@ func (c *Client) Handle(ctx context.Context, call Call, request Request) (Reply,
 
 func readAnswer(body []byte, op *Operation) (Reply, error) {
 	limits := xmltext.DefaultLimits
-	limits.Bytes, limits.TextBytes = mostReply, 1<<20
+	limits.Bytes, limits.Markup, limits.TextBytes = mostReply, mostReply, 1<<20
 	r := xmltext.NewReader(body, limits)
 	defer r.Release()
 	answer, err := envelope.ReadReply(r)

@@ -2,7 +2,6 @@ package xmltext
 
 import (
 	"encoding/binary"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -95,15 +94,4 @@ func isASCII(doc []byte) bool {
 		}
 	}
 	return true
-}
-
-// Clean gives a text with every character that XML cannot hold replaced by U+FFFD, for texts that must be
-// written whatever they hold.
-func Clean(s string) string {
-	return strings.Map(func(v rune) rune {
-		if isCharacter(v) {
-			return v
-		}
-		return utf8.RuneError
-	}, s)
 }

@@ -62,10 +62,6 @@ func (r *Reader) Is(space, local string) bool {
 	return string(l) == local && string(s) == space
 }
 
-// Attrs are the current element's attributes, without the declarations of namespaces. They are valid until the
-// next element is read.
-func (r *Reader) Attrs() []Attr { return r.attrs }
-
 // Attr gives an attribute of the current element.
 func (r *Reader) Attr(space, local string) (value []byte, ok bool) {
 	for i := range r.attrs {
@@ -76,9 +72,7 @@ func (r *Reader) Attr(space, local string) (value []byte, ok bool) {
 	return nil, false
 }
 
-// Prefix gives the namespace that a prefix is bound to; the empty prefix may be bound to none.
-func (r *Reader) Prefix(prefix []byte) (space []byte, ok bool) { return lookup(r.bindings, prefix) }
-
+// lookup gives the namespace that a prefix is bound to; the empty prefix may be bound to none.
 func lookup(bindings []binding, prefix []byte) (space []byte, ok bool) {
 	for i := len(bindings) - 1; i >= 0; i-- {
 		if bytes.Equal(bindings[i].prefix, prefix) {
@@ -124,18 +118,22 @@ func (r *Reader) Any() bool {
 }
 
 // Need is [Reader.More] where the schema requires the element.
-func (r *Reader) Need(local string) bool {
-	if r.More(local) {
-		return true
+func (r *Reader) Need(local string) bool { return r.NeedIn(r.namespace, local) }
+
+// NeedIn is [Reader.Need] with a namespace of its own.
+func (r *Reader) NeedIn(space, local string) bool {
+	return r.MoreIn(space, local) || r.lacks("the element "+local)
+}
+
+// NeedAny is [Reader.Any] where there must be a child; what says which.
+func (r *Reader) NeedAny(what string) bool { return r.Any() || r.lacks(what) }
+
+// lacks reports that what is expected next in the open element is not there.
+func (r *Reader) lacks(what string) bool {
+	if r.err == nil && r.ahead == startTag {
+		return r.unexpected(what)
 	}
-	if r.err == nil {
-		if r.ahead == startTag {
-			r.unexpected("the element " + local)
-		} else {
-			r.schema("cvc-complex-type.2.4.b", r.pos, len(r.stack), "", "the element "+local)
-		}
-	}
-	return false
+	return r.schema("cvc-complex-type.2.4.b", r.pos, len(r.stack), "", what)
 }
 
 // Close leaves the open element: nothing may follow in it.
@@ -218,23 +216,13 @@ func (r *Reader) blank() (ok bool) {
 }
 
 // Skip passes over the current element, which is checked to be well formed and within the limits.
-func (r *Reader) Skip() { r.pass(false) }
-
-// Content is [Reader.Skip], and gives the text that stands in the element directly: of simple content, its value.
-func (r *Reader) Content() []byte { return r.pass(true) }
-
-func (r *Reader) pass(keep bool) (text []byte) {
+func (r *Reader) Skip() {
 	if !r.inside() {
-		return nil
+		return
 	}
 	for depth := len(r.stack); r.err == nil && len(r.stack) >= depth; {
-		if !r.run() {
-			return nil
-		}
-		if keep && len(r.stack) == depth {
-			if text = append(text, r.text...); len(text) > r.limits.TextBytes {
-				r.limit("TextBytes", r.limits.TextBytes)
-			}
+		if !r.mixed() {
+			return
 		}
 		if r.Child() {
 			r.ahead = nothing
@@ -242,11 +230,10 @@ func (r *Reader) pass(keep bool) (text []byte) {
 			r.pop()
 		}
 	}
-	return text
 }
 
-// run reads the text before the next tag of the open element, where text may stand.
-func (r *Reader) run() (ok bool) {
+// mixed reads the text before the next tag of the open element, where text may stand.
+func (r *Reader) mixed() (ok bool) {
 	r.text = r.text[:0]
 	if r.ahead != nothing || r.stack[len(r.stack)-1].empty {
 		return true
@@ -297,20 +284,8 @@ func (r *Reader) HasElements() bool {
 	return false
 }
 
-// Start is the offset of the current element's tag.
-func (r *Reader) Start() int {
-	if len(r.stack) == 0 {
-		return 0
-	}
-	return r.stack[len(r.stack)-1].start
-}
-
-// Offset is how far the reader has come: just behind what was read last.
-func (r *Reader) Offset() int { return r.pos }
-
-// Span gives the part of the document from an offset to where the reader has come, such as from [Reader.Start] of
-// an element that was skipped since.
-func (r *Reader) Span(from int) []byte { return r.doc[min(from, r.pos):r.pos:r.pos] }
+// start is the offset of the current element's tag.
+func (r *Reader) start() int { return r.stack[len(r.stack)-1].start }
 
 func (r *Reader) pop() {
 	n := len(r.stack) - 1
@@ -339,22 +314,22 @@ func (r *Reader) checkAttributes(typeName string) bool {
 		a := &r.attrs[i]
 		local, value := string(a.Local), string(a.Value)
 		if string(a.Space) != InstanceNamespace {
-			return r.schema("cvc-complex-type.3.2.2", r.Start(), len(r.stack), local, "no attribute")
+			return r.schema("cvc-complex-type.3.2.2", r.start(), len(r.stack), local, "no attribute")
 		}
 		switch local {
 		case "schemaLocation", "noNamespaceSchemaLocation":
 		case "nil":
-			return r.schema("cvc-elt.3.1", r.Start(), len(r.stack), value, "no xsi:nil; an element without a value is left out, and that")
+			return r.schema("cvc-elt.3.1", r.start(), len(r.stack), value, "no xsi:nil; an element without a value is left out, and that")
 		case "type":
 			want := Name{r.namespace, typeName}
 			if typeName != "" && typeName[0] >= 'a' && typeName[0] <= 'z' {
 				want.Space = SchemaNamespace
 			}
 			if name, ok := resolve(r.bindings, a.Value); !ok || name != want {
-				return r.schema("cvc-elt.4.3", r.Start(), len(r.stack), value, "the type "+want.String())
+				return r.schema("cvc-elt.4.3", r.start(), len(r.stack), value, "the type "+want.String())
 			}
 		default:
-			return r.schema("cvc-complex-type.3.2.2", r.Start(), len(r.stack), "xsi:"+local, "no attribute")
+			return r.schema("cvc-complex-type.3.2.2", r.start(), len(r.stack), "xsi:"+local, "no attribute")
 		}
 	}
 	return true

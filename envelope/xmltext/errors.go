@@ -89,23 +89,17 @@ func (r *Reader) limit(name string, most int) bool {
 // schema reports on the element at a depth of the stack, from 1.
 func (r *Reader) schema(rule string, at, depth int, value, expected string) bool {
 	if r.err == nil {
-		r.err = &SchemaError{Path: path(r.stack[:depth]), Line: r.line(at), Rule: rule, Value: clip(value), Expected: expected}
+		r.err = &SchemaError{Path: path(r.stack[:depth]), Line: r.line(at), Rule: rule, Value: Clip(value), Expected: expected}
 	}
 	return false
 }
 
-func (r *Reader) unexpected(expected string) {
+func (r *Reader) unexpected(expected string) bool {
 	n := len(r.stack)
-	r.schema("cvc-complex-type.2.4.a", r.stack[n-1].start, n-1, "<"+string(r.stack[n-1].raw)+">", expected)
+	return r.schema("cvc-complex-type.2.4.a", r.stack[n-1].start, n-1, "<"+string(r.stack[n-1].raw)+">", expected)
 }
 
-// Path is the path of the current element, such as /Envelope/Body/SetAttributes/Attribute[3]/Name.
-func (r *Reader) Path() string { return path(r.stack) }
-
-// Line is the line that the reader has come to, counted from 1.
-func (r *Reader) Line() int { return r.line(r.pos) }
-
-// line counts line ends as XML has them: LF, CR LF and CR (section 2.11).
+// line is the line that an offset is in, counted from 1. Line ends are LF, CR LF and CR (section 2.11).
 func (r *Reader) line(at int) int {
 	n, text := 1, r.doc[:min(at, len(r.doc))]
 	for i, c := range text {
@@ -116,6 +110,7 @@ func (r *Reader) line(at int) int {
 	return n
 }
 
+// path is the path of the innermost element, such as /Envelope/Body/SetAttributes/Attribute[3]/Name.
 func path(stack []element) string {
 	var b strings.Builder
 	for _, e := range stack {
@@ -130,8 +125,8 @@ func path(stack []element) string {
 
 const mostQuoted = 256
 
-// clip bounds a refused value.
-func clip(s string) string {
+// Clip bounds a value that an error quotes.
+func Clip(s string) string {
 	if len(s) > mostQuoted {
 		return strings.ToValidUTF8(s[:mostQuoted], "") + "…"
 	}

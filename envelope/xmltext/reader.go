@@ -29,19 +29,20 @@ import "sync"
 // Limits bound what a document may hold. Start from [DefaultLimits]: the zero value allows nothing.
 type Limits struct {
 	Bytes          int // of the document
+	Markup         int // of the document without the text of binary values
 	Depth          int // of open elements
 	Children       int // of one element
 	Attributes     int // of one element, declarations of namespaces not counted
 	NameBytes      int // of an element's or attribute's name with its prefix
 	AttributeBytes int // of an attribute's value as written
-	TextBytes      int // of a simple value, but of binary ones, which Bytes bounds
+	TextBytes      int // of a simple value, but of binary ones
 	Namespaces     int // bindings in scope
 }
 
 // DefaultLimits are far above what the contract needs and far below what would hurt. CoreWCF's depth is 32 too;
 // CXF takes 500 attributes and 64 KiB in one.
 var DefaultLimits = Limits{
-	Bytes: 1 << 20, Depth: 32, Children: 10_000, Attributes: 100, NameBytes: 256, AttributeBytes: 8 << 10, TextBytes: 64 << 10, Namespaces: 64,
+	Bytes: 1 << 20, Markup: 1 << 20, Depth: 32, Children: 10_000, Attributes: 100, NameBytes: 256, AttributeBytes: 8 << 10, TextBytes: 64 << 10, Namespaces: 64,
 }
 
 // Names of namespaces that every document knows.
@@ -102,6 +103,7 @@ type Reader struct {
 	text      []byte  // text that is not one piece of the document; the next value overwrites it
 	table     []int32 // of attributes, by hash, where there are many
 	ahead     ahead   // what was read in the content of the open element and not yet taken
+	binary    int     // bytes of the text of binary values that were read
 	simpleAt  int     // depth of the element whose simple value was read last, 0 where none was since the last tag
 	rooted    bool    // the root element was read
 

@@ -66,14 +66,14 @@ func (r *Reader) declaration(text []byte) bool {
 			names = names[1:]
 		}
 		if len(names) == 0 {
-			return r.syntax(NotWellFormed, r.pos, "the XML declaration has a part %q that does not belong there", name)
+			return r.syntax(NotWellFormed, r.pos, "the XML declaration has a part %q that does not belong there", Clip(string(name)))
 		}
 		names = names[1:]
 		switch {
 		case string(name) == "version" && string(value) != "1.0":
-			return r.syntax(NotWellFormed, r.pos, "XML version %q is not supported; use 1.0", value)
+			return r.syntax(NotWellFormed, r.pos, "XML version %q is not supported; use 1.0", Clip(string(value)))
 		case string(name) == "encoding" && !r.encoding(string(value)):
-			return r.syntax(EncodingNotSupported, r.pos, "the document is not in the encoding %q, or that is not supported; use UTF-8", value)
+			return r.syntax(EncodingNotSupported, r.pos, "the document is not in the encoding %q, or that is not supported; use UTF-8", Clip(string(value)))
 		case string(name) == "standalone" && string(value) != "yes" && string(value) != "no":
 			return r.syntax(NotWellFormed, r.pos, "standalone is yes or no")
 		}
@@ -122,11 +122,18 @@ func (r *Reader) comment() bool {
 		return r.syntax(NotWellFormed, r.pos, "a comment holds --")
 	}
 	r.pos += 4 + end + 3
+	return r.bounded()
+}
+
+// bounded says whether what was read is within the limit of markup.
+func (r *Reader) bounded() bool {
+	if r.pos-r.binary > r.limits.Markup {
+		return r.limit("Markup", r.limits.Markup)
+	}
 	return true
 }
 
-// forbidden tells what begins at a '<': it is called where markup stands that
-// must not.
+// forbidden tells what begins at a '<': it is called where markup stands that must not.
 func (r *Reader) forbidden() bool {
 	rest := r.doc[r.pos:]
 	switch {
@@ -146,7 +153,9 @@ func (r *Reader) startTag() bool {
 	if len(r.stack) >= r.limits.Depth {
 		return r.limit("Depth", r.limits.Depth)
 	}
-	r.pos++
+	if r.pos++; !r.bounded() {
+		return false
+	}
 	raw, colon := r.qname()
 	if raw == nil {
 		return false
@@ -233,8 +242,6 @@ func (r *Reader) bind(prefix, space []byte) bool {
 		return r.syntax(NotWellFormed, r.pos, "the prefixes xml and xmlns, and their namespaces, are bound already and to each other only")
 	case len(prefix) > 0 && len(space) == 0:
 		return r.syntax(NotWellFormed, r.pos, "the prefix %s is bound to the empty name; only the default namespace can be taken back", prefix)
-	case string(prefix) == "xml":
-		return true // it is bound to that anyway
 	}
 	for _, b := range r.bindings[r.tagBindings:] {
 		if bytes.Equal(b.prefix, prefix) {
@@ -255,14 +262,14 @@ func (r *Reader) bind(prefix, space []byte) bool {
 func (r *Reader) push(e element, colon int) bool {
 	var ok bool
 	prefix := e.raw[:max(colon, 0)]
-	if e.space, ok = r.Prefix(prefix); !ok {
+	if e.space, ok = lookup(r.bindings, prefix); !ok {
 		return r.syntax(NotWellFormed, e.start, "the prefix %s is bound to no namespace", prefix)
 	}
 	e.local = e.raw[colon+1:]
 	for i := range r.attrs {
 		if a := &r.attrs[i]; len(a.Space) > 0 {
 			prefix := a.Space
-			if a.Space, ok = r.Prefix(prefix); !ok {
+			if a.Space, ok = lookup(r.bindings, prefix); !ok {
 				return r.syntax(NotWellFormed, e.start, "the prefix %s is bound to no namespace", prefix)
 			}
 		}
@@ -347,7 +354,7 @@ func (r *Reader) endTag() bool {
 func (r *Reader) qname() (name []byte, colon int) {
 	start, first := r.pos, true
 	colon = -1
-	for r.pos < len(r.doc) {
+	for r.pos < len(r.doc) && r.pos-start <= r.limits.NameBytes {
 		c := r.doc[r.pos]
 		if c >= utf8.RuneSelf {
 			v, n := utf8.DecodeRune(r.doc[r.pos:])

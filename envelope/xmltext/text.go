@@ -23,37 +23,8 @@ func (r *Reader) simple(most int) (text []byte, part bool) {
 	if !r.inside() {
 		return nil, true
 	}
-	depth, part := len(r.stack), true
-	if open := &r.stack[depth-1]; open.empty || r.ahead == endTag {
-		r.pop()
-		r.simpleAt = depth
-		return nil, true
-	}
-	r.ahead = nothing
-	for r.pos < len(r.doc) {
-		if r.doc[r.pos] == '<' {
-			switch rest := r.doc[r.pos:]; {
-			case bytes.HasPrefix(rest, []byte("</")):
-				if !r.endTag() {
-					return nil, true
-				}
-				r.pop()
-				r.simpleAt = depth
-				return text, part
-			case bytes.HasPrefix(rest, []byte("<!--")):
-				if !r.comment() {
-					return nil, true
-				}
-				continue
-			case bytes.HasPrefix(rest, []byte("<![CDATA[")):
-			case r.nameFollows():
-				r.schema("cvc-type.3.1.2", r.pos, depth, "", "text only, no elements")
-				return nil, true
-			default:
-				r.forbidden()
-				return nil, true
-			}
-		}
+	part = true
+	for r.inText() {
 		if part && text == nil {
 			if text = r.plain(); text != nil {
 				if len(text) > most {
@@ -75,8 +46,50 @@ func (r *Reader) simple(most int) (text []byte, part bool) {
 			return nil, true
 		}
 	}
-	r.unfinished()
-	return nil, true
+	if r.err != nil {
+		return nil, true
+	}
+	return text, part
+}
+
+// inText goes on to the next piece of the current element's text. False is its end, and the element is left; or an
+// error.
+func (r *Reader) inText() bool {
+	depth := len(r.stack)
+	if r.stack[depth-1].empty || r.ahead == endTag {
+		r.leave()
+		return false
+	}
+	r.ahead = nothing
+	for r.pos < len(r.doc) {
+		if r.doc[r.pos] != '<' {
+			return true
+		}
+		switch rest := r.doc[r.pos:]; {
+		case bytes.HasPrefix(rest, []byte("</")):
+			if r.endTag() {
+				r.leave()
+			}
+			return false
+		case bytes.HasPrefix(rest, []byte("<!--")):
+			if !r.comment() {
+				return false
+			}
+		case bytes.HasPrefix(rest, []byte("<![CDATA[")):
+			return true
+		case r.nameFollows():
+			return r.schema("cvc-type.3.1.2", r.pos, depth, "", "text only, no elements")
+		default:
+			return r.forbidden()
+		}
+	}
+	return r.unfinished()
+}
+
+// leave ends an element of simple content.
+func (r *Reader) leave() {
+	r.simpleAt = len(r.stack)
+	r.pop()
 }
 
 // plain gives the text up to the next tag where that needs no change and no closer look, else nil.
@@ -95,33 +108,45 @@ func (r *Reader) plain() []byte {
 
 // piece appends one run of text, one reference or one CDATA section to buf (XML 1.0 sections 2.4, 2.7, 2.11, 4.1).
 func (r *Reader) piece(buf []byte) ([]byte, bool) {
-	if r.doc[r.pos] == '&' {
+	switch r.doc[r.pos] {
+	case '&':
 		v, n := reference(r.doc[r.pos:])
 		if n == 0 {
 			return buf, r.syntax(NotWellFormed, r.pos, "a reference to a character or entity that XML does not know; write & as &amp;")
 		}
 		r.pos += n
 		return utf8.AppendRune(buf, v), true
+	case '<':
+		section, ok := r.cdata()
+		return appendLines(buf, section), ok
 	}
-	if bytes.HasPrefix(r.doc[r.pos:], []byte("<![CDATA[")) {
-		rest := r.doc[r.pos+9:]
-		end := bytes.Index(rest, []byte("]]>"))
-		if end < 0 {
-			return buf, r.syntax(Truncated, r.pos, "a CDATA section does not end")
-		}
-		r.pos += 9 + end + 3
-		return appendLines(buf, rest[:end]), true
+	run, ok := r.run()
+	return appendLines(buf, run), ok
+}
+
+// cdata gives what the CDATA section at pos holds.
+func (r *Reader) cdata() ([]byte, bool) {
+	rest := r.doc[r.pos+len("<![CDATA["):]
+	end := bytes.Index(rest, []byte("]]>"))
+	if end < 0 {
+		return nil, r.syntax(Truncated, r.pos, "a CDATA section does not end")
 	}
+	r.pos = len(r.doc) - len(rest) + end + len("]]>")
+	return rest[:end], true
+}
+
+// run gives the text up to the next tag or reference.
+func (r *Reader) run() ([]byte, bool) {
 	end := bytes.IndexAny(r.doc[r.pos:], "<&")
 	if end < 0 {
 		end = len(r.doc) - r.pos
 	}
-	part := r.doc[r.pos : r.pos+end]
-	if i := bytes.Index(part, []byte("]]>")); i >= 0 {
-		return buf, r.syntax(NotWellFormed, r.pos+i, "]]> in text; write it as ]]&gt;")
+	run := r.doc[r.pos : r.pos+end]
+	if i := bytes.Index(run, []byte("]]>")); i >= 0 {
+		return nil, r.syntax(NotWellFormed, r.pos+i, "]]> in text; write it as ]]&gt;")
 	}
 	r.pos += end
-	return appendLines(buf, part), true
+	return run, true
 }
 
 // appendLines appends text with its line ends as XML has them.

@@ -3,9 +3,9 @@ package xmltext
 import (
 	"bytes"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -73,50 +73,6 @@ func (r *Reader) Uint64(typeName string, bits int) uint64 {
 	return v
 }
 
-// Float64 gives a double (section 3.2.5): INF, -INF and NaN have these names only, and what is beyond the range is
-// infinite.
-func (r *Reader) Float64(typeName string) float64 {
-	text := r.collapsed(typeName)
-	switch string(text) {
-	case "INF":
-		return math.Inf(1)
-	case "-INF":
-		return math.Inf(-1)
-	case "NaN":
-		return math.NaN()
-	}
-	v, err := strconv.ParseFloat(string(text), 64)
-	if err != nil && !errors.Is(err, strconv.ErrRange) || !isDecimal(text) {
-		r.lexical(text, "a number such as 12, -1.5 or 3E8, or INF, -INF or NaN")
-		return 0
-	}
-	return v
-}
-
-// isDecimal tells what strconv takes and XML Schema does not: hexadecimal, infinities by other names, _ in numbers.
-func isDecimal(text []byte) bool {
-	for _, c := range text {
-		if (c < '0' || c > '9') && c != '.' && c != '+' && c != '-' && c != 'e' && c != 'E' {
-			return false
-		}
-	}
-	return true
-}
-
-// QName gives a qualified name with its prefix resolved where the element stands (section 3.2.18).
-func (r *Reader) QName(typeName string) Name {
-	scope := r.bindings // the element's own end with it
-	text := r.collapsed(typeName)
-	if r.err != nil {
-		return Name{}
-	}
-	name, ok := resolve(scope, text)
-	if !ok {
-		r.lexical(text, "a name whose prefix, if it has one, is declared")
-	}
-	return name
-}
-
 // resolve gives the expanded name of a QName.
 func resolve(scope []binding, text []byte) (name Name, ok bool) {
 	text = bytes.Trim(text, white)
@@ -131,32 +87,86 @@ func resolve(scope []binding, text []byte) (name Name, ok bool) {
 	return Name{string(space), string(local)}, ok
 }
 
-// Base64 gives binary content (section 3.2.16): white space may stand between the characters. It is bounded by
-// the document's size only.
+// Base64 gives binary content (section 3.2.16): white space may stand between the characters. It is decoded as it is
+// read, so that a large value is not in memory more than twice: as written, and decoded.
 func (r *Reader) Base64(typeName string) []byte {
 	if !r.inside() || !r.checkAttributes(typeName) {
 		return nil
 	}
-	text, _ := r.simple(r.limits.Bytes)
+	var d decoder
+	for r.inText() {
+		written, ok := r.written()
+		if !ok || !r.bounded() {
+			return nil
+		}
+		if !d.write(written) {
+			r.lexical(written, asBase64)
+			return nil
+		}
+	}
 	if r.err != nil {
 		return nil
 	}
-	packed := text
-	if bytes.IndexAny(text, white) >= 0 {
-		packed = make([]byte, 0, len(text))
-		for _, c := range text {
-			if !isSpace(c) {
-				packed = append(packed, c)
-			}
-		}
-	}
-	out := make([]byte, base64.StdEncoding.DecodedLen(len(packed)))
-	n, err := base64.StdEncoding.Strict().Decode(out, packed)
-	if err != nil {
-		r.lexical(text, "base64 with its padding")
+	if left := d.packed[:d.n]; !d.flush() {
+		r.lexical(left, asBase64)
 		return nil
 	}
-	return out[:n]
+	return d.out
+}
+
+const asBase64 = "base64 with its padding"
+
+// written gives the next piece of a binary value. A reference counts as markup: somebody who needs many means harm.
+func (r *Reader) written() (text []byte, ok bool) {
+	switch r.doc[r.pos] {
+	case '&':
+		r.text, ok = r.piece(r.text[:0])
+		return r.text, ok
+	case '<':
+		text, ok = r.cdata()
+	default:
+		text, ok = r.run()
+	}
+	r.binary += len(text)
+	return text, ok
+}
+
+// decoder decodes base64 that comes in pieces, with its padding (RFC 4648 section 4).
+type decoder struct {
+	out    []byte
+	packed [1 << 10]byte // whole groups, but for the last
+	n      int
+	ended  bool // the padding was read
+}
+
+func (d *decoder) write(text []byte) bool {
+	d.out = slices.Grow(d.out, base64.StdEncoding.DecodedLen(len(text)))
+	for _, c := range text {
+		if isSpace(c) {
+			continue
+		}
+		if d.n == len(d.packed) && !d.flush() {
+			return false
+		}
+		d.packed[d.n] = c
+		d.n++
+	}
+	return true
+}
+
+func (d *decoder) flush() bool {
+	if d.n == 0 {
+		return true
+	}
+	most := base64.StdEncoding.DecodedLen(d.n)
+	at := len(d.out)
+	d.out = slices.Grow(d.out, most)
+	n, err := base64.StdEncoding.Strict().Decode(d.out[at:at+most], d.packed[:d.n])
+	if err != nil || d.ended {
+		return false
+	}
+	d.out, d.n, d.ended = d.out[:at+n], 0, n < most
+	return true
 }
 
 // DateTime gives a time and whether it had a zone; without one it is given in UTC (section 3.2.7). Years are 1
@@ -186,12 +196,13 @@ func parseDateTime(s string) (t time.Time, zoned, ok bool) {
 			n[i] = n[i]*10 + int(c-'0')
 		}
 	}
-	rest, nanos := s[19:], 0
+	rest, nanos, fraction := s[19:], 0, false
 	if len(rest) > 0 && rest[0] == '.' {
 		i := 1
 		for scale := 100_000_000; i < len(rest) && rest[i] >= '0' && rest[i] <= '9'; i++ {
 			nanos += int(rest[i]-'0') * scale
 			scale /= 10
+			fraction = fraction || rest[i] != '0'
 		}
 		if i == 1 {
 			return t, false, false
@@ -217,7 +228,7 @@ func parseDateTime(s string) (t time.Time, zoned, ok bool) {
 	default:
 		return t, false, false
 	}
-	midnight := n[3] == 24 && n[4] == 0 && n[5] == 0 && nanos == 0
+	midnight := n[3] == 24 && n[4] == 0 && n[5] == 0 && !fraction
 	if n[0] < 1 || n[1] < 1 || n[1] > 12 || n[2] < 1 || n[2] > daysIn(n[0], n[1]) || n[3] > 23 && !midnight || n[4] > 59 || n[5] > 59 {
 		return t, false, false
 	}
@@ -248,6 +259,6 @@ func (r *Reader) Invalid(rule, expected, v string) {
 
 func (r *Reader) lexical(text []byte, expected string) {
 	if r.err == nil {
-		r.Invalid("cvc-datatype-valid.1.2.1", expected, string(text))
+		r.Invalid("cvc-datatype-valid.1.2.1", expected, string(text[:min(len(text), mostQuoted+1)]))
 	}
 }

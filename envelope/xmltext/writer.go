@@ -3,7 +3,6 @@ package xmltext
 import (
 	"encoding/base64"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,16 +15,16 @@ import (
 // elements and attributes are the program's own and written as they are. Errors are sticky: what was written is of
 // use only while [Writer.Err] is nil. It is not for concurrent use.
 type Writer struct {
-	buf    []byte
-	open   []tag
-	prefix string
-	err    error
+	buf     []byte
+	open    []tag
+	replace bool // what XML cannot hold, instead of failing
+	err     error
 }
 
 type tag struct{ prefix, local string }
 
-// defaultPrefix is the one that elements of the contract are written with.
-const defaultPrefix = "b"
+// contract is the prefix that elements of the contract are written with.
+const contract = "b"
 
 var writers = sync.Pool{New: func() any { return new(Writer) }}
 
@@ -48,10 +47,11 @@ func (w *Writer) Release() {
 }
 
 // Reset forgets what was written, and the error.
-func (w *Writer) Reset() { *w = Writer{buf: w.buf[:0], open: w.open[:0], prefix: defaultPrefix} }
+func (w *Writer) Reset() { *w = Writer{buf: w.buf[:0], open: w.open[:0]} }
 
-// SetPrefix chooses the prefix of what [Writer.OpenNamespace] opens and of what is inside; it is b until then.
-func (w *Writer) SetPrefix(prefix string) { w.prefix = prefix }
+// Replace makes the writer put U+FFFD where a text holds what XML cannot, and not fail: for texts that must be written
+// whatever they quote.
+func (w *Writer) Replace() { w.replace = true }
 
 // Bytes are what was written.
 func (w *Writer) Bytes() []byte { return w.buf }
@@ -86,11 +86,11 @@ func (w *Writer) Start(prefix, local string, attributes ...string) {
 
 // OpenNamespace opens an element and declares its namespace, for it and what is inside.
 func (w *Writer) OpenNamespace(space, local string) {
-	w.Start(w.prefix, local, "xmlns:"+w.prefix, space)
+	w.Start(contract, local, "xmlns:"+contract, space)
 }
 
 // Open opens an element in the namespace that [Writer.OpenNamespace] declared.
-func (w *Writer) Open(local string) { w.Start(w.prefix, local) }
+func (w *Writer) Open(local string) { w.Start(contract, local) }
 
 // Close closes the innermost open element.
 func (w *Writer) Close() {
@@ -114,13 +114,13 @@ func (w *Writer) name(prefix, local string) {
 
 func (w *Writer) begin(local string) {
 	w.buf = append(w.buf, '<')
-	w.name(w.prefix, local)
+	w.name(contract, local)
 	w.buf = append(w.buf, '>')
 }
 
 func (w *Writer) end(local string) {
 	w.buf = append(w.buf, '<', '/')
-	w.name(w.prefix, local)
+	w.name(contract, local)
 	w.buf = append(w.buf, '>')
 }
 
@@ -152,21 +152,6 @@ func (w *Writer) Int64(local string, v int64) {
 func (w *Writer) Uint64(local string, v uint64) {
 	w.begin(local)
 	w.buf = strconv.AppendUint(w.buf, v, 10)
-	w.end(local)
-}
-
-// Float64 writes an element with a double, in the shortest form that gives the same number again; the infinities
-// are INF and -INF (XML Schema Part 2, section 3.2.5).
-func (w *Writer) Float64(local string, v float64) {
-	w.begin(local)
-	switch {
-	case math.IsInf(v, 1):
-		w.buf = append(w.buf, "INF"...)
-	case math.IsInf(v, -1):
-		w.buf = append(w.buf, "-INF"...)
-	default:
-		w.buf = strconv.AppendFloat(w.buf, v, 'G', -1, 64)
-	}
 	w.end(local)
 }
 
@@ -227,13 +212,14 @@ func (w *Writer) escape(s string, attribute bool) {
 		case class == wide:
 			v, n := utf8.DecodeRuneInString(s[i:])
 			if v == utf8.RuneError && n <= 1 || !isCharacter(v) {
-				w.refuse(s, i, n)
-				return
+				w.refuse(s, from, i, n)
+				from = i + n
 			}
 			i += n
 		case class == refused:
-			w.refuse(s, i, 1)
-			return
+			w.refuse(s, from, i, 1)
+			i++
+			from = i
 		default:
 			w.buf = append(append(w.buf, s[from:i]...), references[s[i]]...)
 			i++
@@ -243,7 +229,12 @@ func (w *Writer) escape(s string, attribute bool) {
 	w.buf = append(w.buf, s[from:]...)
 }
 
-func (w *Writer) refuse(s string, at, n int) {
+// refuse deals with n bytes that XML cannot hold; what stands before them from an offset on is still to be written.
+func (w *Writer) refuse(s string, from, at, n int) {
+	if w.replace {
+		w.buf = append(append(w.buf, s[from:at]...), "\uFFFD"...)
+		return
+	}
 	in := "text"
 	if len(w.open) > 0 {
 		in = "text in " + w.open[len(w.open)-1].local
