@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -11,19 +12,18 @@ import (
 // Addressing is the namespace of WS-Addressing 1.0 (W3C Recommendation of 9 May 2006).
 const Addressing = "http://www.w3.org/2005/08/addressing"
 
-// The addresses that mean "back where the request came from", and "nowhere" (section 2.1).
-const (
-	Anonymous = Addressing + "/anonymous"
-	NoAddress = Addressing + "/none"
-)
+// Anonymous is the address that means "back where the request came from" (section 2.1).
+const Anonymous = Addressing + "/anonymous"
 
-// MessageAddressing is what the addressing headers of a request say.
+// MessageAddressing is what the addressing headers of a request say. To is empty where it is anonymous too: then the
+// message is for whoever got it.
 type MessageAddressing struct {
 	To, Action, MessageID string
 }
 
-// understood are the addressing headers that are taken into account.
-var understood = map[string]bool{"To": true, "Action": true, "MessageID": true, "ReplyTo": true, "FaultTo": true, "From": true, "RelatesTo": true}
+// understood are the addressing headers that are taken into account, and whether each is an endpoint reference
+// (section 3.2) or else an address.
+var understood = map[string]bool{"To": false, "Action": false, "MessageID": false, "RelatesTo": false, "ReplyTo": true, "FaultTo": true, "From": true}
 
 // CheckHeaders gives the addressing of a request, and the fault for what cannot be honoured: blocks that must be
 // understood and are not (SOAP 1.1 section 4.2.3, SOAP 1.2 section 5.2.3), and answers that should go elsewhere.
@@ -34,27 +34,32 @@ func (e *Envelope) CheckHeaders() (a MessageAddressing, err error) {
 		if !h.ForUs {
 			continue
 		}
-		if h.Space != Addressing || !understood[h.Local] {
+		reference, known := understood[h.Local]
+		if h.Space != Addressing || !known {
 			if h.MustUnderstand {
 				unknown = append(unknown, h)
 			}
 			continue
 		}
 		if seen[h.Local] && h.Local != "RelatesTo" {
-			return a, invalidHeader("The header %s stands twice.", h.Local)
+			return a, InvalidAddressing("InvalidCardinality", "The header %s stands twice.", h.Local)
 		}
 		seen[h.Local] = true
-		switch h.Local {
-		case "To":
-			a.To = h.Text
-		case "Action":
-			a.Action = h.Text
-		case "MessageID":
-			a.MessageID = h.Text
-		case "ReplyTo", "FaultTo":
-			if h.Address != Anonymous && h.Address != "" {
-				return a, &Fault{Code: Sender, Subcode: [2]string{Addressing, "OnlyAnonymousAddressSupported"}, Reason: fmt.Sprintf("The header %s asks for the answer at another address; answers go back over the connection only (%s).", h.Local, Anonymous)}
+		switch {
+		case !reference && strings.TrimSpace(h.Text) == "":
+			return a, InvalidAddressing("InvalidAddress", "The header %s holds no address.", h.Local)
+		case reference && len(h.Addresses) != 1:
+			return a, InvalidAddressing("MissingAddressInEPR", "The header %s holds %d elements Address; an endpoint reference has one.", h.Local, len(h.Addresses))
+		case h.Local == "To":
+			if a.To = strings.TrimSpace(h.Text); a.To == Anonymous {
+				a.To = ""
 			}
+		case h.Local == "Action":
+			a.Action = strings.TrimSpace(h.Text)
+		case h.Local == "MessageID":
+			a.MessageID = h.Text
+		case reference && h.Local != "From" && strings.TrimSpace(h.Addresses[0]) != Anonymous:
+			return a, InvalidAddressing("OnlyAnonymousAddressSupported", "The header %s asks for the answer at another address; answers go back over the connection only (%s).", h.Local, Anonymous)
 		}
 	}
 	if len(unknown) > 0 {
@@ -63,8 +68,10 @@ func (e *Envelope) CheckHeaders() (a MessageAddressing, err error) {
 	return a, nil
 }
 
-func invalidHeader(format string, args ...any) *Fault {
-	return &Fault{Code: Sender, Subcode: [2]string{Addressing, "InvalidAddressingHeader"}, Reason: fmt.Sprintf(format, args...)}
+// InvalidAddressing is the fault for headers that say what cannot be; problem is the local name of what WS-Addressing
+// 1.0 SOAP Binding, section 6.4.1, has for it.
+func InvalidAddressing(problem, format string, args ...any) *Fault {
+	return &Fault{Code: Sender, Subcodes: []xmltext.Name{{Space: Addressing, Local: "InvalidAddressingHeader"}, {Space: Addressing, Local: problem}}, Reason: fmt.Sprintf(format, args...)}
 }
 
 // Answer gives the headers of an answer to a request that had a MessageID; nil where it had none.

@@ -1,6 +1,6 @@
 // Package envelope reads and writes SOAP envelopes: SOAP 1.1 (W3C Note of 8 May 2000) and SOAP 1.2 (Part 1,
-// second edition), document/literal. It knows headers, bodies and faults, and nothing of what is in them. What
-// breaks the rules of SOAP is a [Fault] of the right code; what is no XML is the reader's error.
+// second edition), document/literal. It knows headers, bodies and faults, and nothing of what is in them. What SOAP
+// has a code for is a [Fault] of that code; what is no envelope, or no XML, is the reader's error.
 //
 // [Read] is the receiving side's beginning, [ReadReply] the asking side's.
 package envelope
@@ -53,14 +53,14 @@ func (v Version) String() string {
 // mostHeaders bounds the header blocks of an envelope.
 const mostHeaders = 32
 
-// Header is a header block. Text is its content where that is simple text of at most a few kilobytes;
-// ReplyTo and the like hold elements, of which Address is the text of the child wsa:Address.
+// Header is a header block. Text is its content where that is text; endpoint references such as ReplyTo hold
+// elements, of which Addresses are the texts of the children wsa:Address.
 type Header struct {
 	Space, Local   string
 	MustUnderstand bool
 	ForUs          bool // it is targeted at the ultimate receiver or the next node
 	Text           string
-	Address        string
+	Addresses      []string
 }
 
 // Envelope is what stands around a body.
@@ -88,13 +88,11 @@ func Read(r *xmltext.Reader) (*Envelope, error) {
 	}
 	space, local := r.Name()
 	switch {
-	case string(local) != "Envelope":
-		return e, &Fault{Code: Sender, Reason: fmt.Sprintf("The document is a <%s>; a SOAP Envelope is expected.", local)}
-	case string(space) == Namespace11:
-	case string(space) == Namespace12:
+	case string(local) == "Envelope" && string(space) == Namespace11:
+	case string(local) == "Envelope" && string(space) == Namespace12:
 		e.Version = SOAP12
 	default:
-		return e, &Fault{Code: VersionMismatch, Reason: fmt.Sprintf("The envelope is in the namespace %q; SOAP 1.1 (%s) and 1.2 (%s) are supported.", space, Namespace11, Namespace12)}
+		return e, &Fault{Code: VersionMismatch, Reason: fmt.Sprintf("The document is a {%s}%s; an Envelope of SOAP 1.1 (%s) or 1.2 (%s) is expected.", xmltext.Clip(string(space)), local, Namespace11, Namespace12)}
 	}
 	ns := e.Version.Namespace()
 	if err := e.attributes(r); err != nil {
@@ -116,44 +114,29 @@ func Read(r *xmltext.Reader) (*Envelope, error) {
 		}
 		r.Close()
 	}
-	if !r.MoreIn(ns, "Body") {
-		return e, e.or(r, "The envelope has no Body where one is expected.")
+	if !r.NeedIn(ns, "Body") {
+		return e, r.Err()
 	}
 	if err := e.attributes(r); err != nil {
 		return e, err
 	}
-	if !r.Any() {
-		return e, e.or(r, "The Body is empty; it holds one element, the operation's.")
-	}
-	return e, nil
+	r.NeedAny("one element, the operation's,")
+	return e, r.Err()
 }
 
 // Finish checks that nothing follows the body's child, which was read: one child, one body, one envelope.
 func (e *Envelope) Finish(r *xmltext.Reader) error {
-	if r.Child() {
-		return e.or(r, "The Body holds more than one element; one is expected.")
-	}
 	r.Close() // the body
-	if r.Child() {
-		return e.or(r, "Something follows the Body; it is the envelope's last element.")
-	}
 	r.Close() // the envelope
 	r.EndDocument()
 	return r.Err()
-}
-
-func (e *Envelope) or(r *xmltext.Reader, reason string) error {
-	if err := r.Err(); err != nil {
-		return err
-	}
-	return &Fault{Code: Sender, Reason: reason}
 }
 
 // attributes refuses encodings: the contract is literal (WS-I Basic Profile 1.1, R1005 to R1007).
 func (e *Envelope) attributes(r *xmltext.Reader) error {
 	ns := e.Version.Namespace()
 	if style, ok := r.Attr(ns, "encodingStyle"); ok && string(style) != "" && string(style) != ns+"/encoding/none" {
-		return &Fault{Code: DataEncodingUnknown, Reason: fmt.Sprintf("The encoding style %q is not supported; the contract is document/literal.", style)}
+		return &Fault{Code: DataEncodingUnknown, Reason: fmt.Sprintf("The encoding style %q is not supported; the contract is document/literal.", xmltext.Clip(string(style)))}
 	}
 	return nil
 }
@@ -171,29 +154,29 @@ func (e *Envelope) header(r *xmltext.Reader) (Header, error) {
 			h.MustUnderstand = true
 		case v == "0", v == "false" && e.Version == SOAP12:
 		default:
-			return h, &Fault{Code: Sender, Reason: fmt.Sprintf("mustUnderstand of the header %s is %q; it is 0 or 1.", h.Local, v)}
+			return h, &Fault{Code: Sender, Reason: fmt.Sprintf("mustUnderstand of the header %s is %q; it is 0 or 1.", h.Local, xmltext.Clip(v))}
 		}
 	}
 	role, ok := r.Attr(ns, e.Version.roleAttribute())
 	h.ForUs = !ok || e.Version.isOurs(string(role))
-	h.Text, h.Address = content(r)
+	h.content(r)
 	return h, r.Err()
 }
 
-// content reads a header block: its text, or its child Address.
-func content(r *xmltext.Reader) (text, address string) {
+// content reads what a header block holds.
+func (h *Header) content(r *xmltext.Reader) {
 	if !r.HasElements() {
-		return string(r.Text()), ""
+		h.Text = string(r.Text())
+		return
 	}
 	for r.Any() {
 		if r.Is(Addressing, "Address") && !r.HasElements() {
-			address = string(r.Text())
+			h.Addresses = append(h.Addresses, string(r.Text()))
 		} else {
 			r.Skip()
 		}
 	}
 	r.Close()
-	return "", address
 }
 
 // roleAttribute is the attribute that targets a header block (SOAP 1.1 section 4.2.2, SOAP 1.2 section 5.2.2).
@@ -204,12 +187,12 @@ func (v Version) roleAttribute() string {
 	return "role"
 }
 
+// isOurs says whether a role is one that the ultimate receiver acts in.
 func (v Version) isOurs(role string) bool {
-	switch role {
-	case "", "http://schemas.xmlsoap.org/soap/actor/next", Namespace12 + "/role/next", Namespace12 + "/role/ultimateReceiver":
-		return true
+	if v == SOAP11 {
+		return role == "" || role == "http://schemas.xmlsoap.org/soap/actor/next"
 	}
-	return false
+	return role == "" || role == Namespace12+"/role/next" || role == Namespace12+"/role/ultimateReceiver"
 }
 
 // Begin writes the beginning of an envelope, up to inside its body; [End] writes the rest. headers writes the

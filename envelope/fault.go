@@ -1,7 +1,6 @@
 package envelope
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"strings"
@@ -38,7 +37,7 @@ func (c Code) HTTPStatus(v Version) int {
 // Fault is a SOAP fault.
 type Fault struct {
 	Code          Code
-	Subcode       [2]string // namespace and local name; SOAP 1.2 only
+	Subcodes      []xmltext.Name // each one a part of what the one before says; SOAP 1.2 only
 	Reason        string
 	Detail        func(*xmltext.Writer) // writes the detail's element; may be nil
 	NotUnderstood []Header              // of MustUnderstand
@@ -62,9 +61,11 @@ func WriteFault(w *xmltext.Writer, v Version, f *Fault, headers func(*xmltext.Wr
 	} else {
 		w.Start("s", "Code")
 		text(w, "s", "Value", "s:"+codes[v][f.Code])
-		if f.Subcode[1] != "" {
+		for _, c := range f.Subcodes {
 			w.Start("s", "Subcode")
-			text(w, "s", "Value", "c:"+f.Subcode[1], "xmlns:c", f.Subcode[0])
+			text(w, "s", "Value", "c:"+c.Local, "xmlns:c", c.Space)
+		}
+		for range f.Subcodes {
 			w.Close()
 		}
 		w.Close()
@@ -179,8 +180,9 @@ func (p *Reply) fault12(r *xmltext.Reader) error {
 	return r.Err()
 }
 
+// code reads a fault code; SOAP 1.1 has finer ones after a dot (section 4.4.1).
 func (p *Reply) code(value string) {
-	local := value[strings.LastIndexByte(value, ':')+1:]
+	local, _, _ := strings.Cut(value[strings.LastIndexByte(value, ':')+1:], ".")
 	for code, name := range codes[p.Version] {
 		if name == local && code != DataEncodingUnknown {
 			p.Fault.Code = code
@@ -194,7 +196,11 @@ func Action(v Version, soapAction, contentTypeAction string) string {
 	if v == SOAP12 {
 		return contentTypeAction
 	}
-	return string(bytes.Trim([]byte(strings.TrimSpace(soapAction)), `"`))
+	soapAction = strings.TrimSpace(soapAction)
+	if n := len(soapAction); n >= 2 && soapAction[0] == '"' && soapAction[n-1] == '"' {
+		return soapAction[1 : n-1]
+	}
+	return soapAction
 }
 
 // UnexpectedReply says that what came back is no answer to what was asked.

@@ -72,6 +72,7 @@ const (
 	NotByThisMachine   Code = "NotSupportedByMachine"
 	StorageFull        Code = "StorageFull"
 	ShuttingDown       Code = "ShuttingDown"
+	Overloaded         Code = "Overloaded"
 	TimedOut           Code = "TimedOut"
 	TPMUnavailable     Code = "TpmUnavailable"
 	MachineUnavailable Code = "MachineUnavailable"
@@ -129,6 +130,7 @@ var messageIDs = map[Code]string{
 	NotByThisMachine:   "Base.1.19.ActionNotSupported",
 	StorageFull:        "Base.1.19.InsufficientStorage",
 	ShuttingDown:       "Base.1.19.ServiceShuttingDown",
+	Overloaded:         "Base.1.19.ServiceTemporarilyUnavailable",
 	TimedOut:           "Base.1.19.OperationTimeout",
 	TPMUnavailable:     "BiosV.1.0.TpmUnavailable",
 	MachineUnavailable: "Base.1.19.ServiceTemporarilyUnavailable",

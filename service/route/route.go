@@ -22,9 +22,9 @@ const Base = "/bios"
 func Resolve(who security.Principal, privileged, path, to string) (string, error) {
 	name, ok := nameIn(path)
 	if !ok {
-		return "", fault.NotFound(fault.UnknownAddress, "", path, "There is nothing at %s: the address is %s, or %s/NAME for the domain NAME.", path, Base, Base)
+		return "", fault.NotFound(fault.UnknownAddress, "", path, "There is nothing at this address: it is %s, or %s/NAME for the domain NAME.", Base, Base)
 	}
-	if to != "" && to != anonymous {
+	if to != "" {
 		u, err := url.Parse(to)
 		toName, known := "", false
 		if err == nil {
@@ -34,7 +34,7 @@ func Resolve(who security.Principal, privileged, path, to string) (string, error
 			return "", fault.NotFound(fault.UnknownAddress, "/Envelope/Header/To", to, "The header To is no address of a domain: it ends in %s or %s/NAME.", Base, Base)
 		}
 		if name != "" && toName != "" && name != toName {
-			return "", fault.InvalidRequest(fault.InvalidValue, "/Envelope/Header/To", to, "The header To names the domain %s, and the URL the domain %s: they must agree.", toName, name)
+			return "", fault.InvalidRequest(fault.InvalidValue, "/Envelope/Header/To", to, "The header To names another domain than the URL does: they must agree.")
 		}
 		if toName != "" {
 			name = toName
@@ -43,7 +43,7 @@ func Resolve(who security.Principal, privileged, path, to string) (string, error
 	switch {
 	case name != "":
 		if rule, expected := generated.DomainName(name).Check(); rule != "" {
-			return "", fault.NotFound(fault.UnknownDomain, "", name, "%q is no name of a domain: %s.", name, expected)
+			return "", fault.NotFound(fault.UnknownDomain, "", name, "This is no name of a domain: %s is expected.", expected)
 		}
 		return name, nil
 	case who.Kind() == security.Domain:
@@ -51,9 +51,6 @@ func Resolve(who security.Principal, privileged, path, to string) (string, error
 	}
 	return privileged, nil
 }
-
-// anonymous is the address that means "where the request came" (WS-Addressing 1.0 Core, section 2.1).
-const anonymous = "http://www.w3.org/2005/08/addressing/anonymous"
 
 func nameIn(path string) (name string, ok bool) {
 	rest, ok := strings.CutPrefix(path, Base)

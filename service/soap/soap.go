@@ -8,6 +8,7 @@
 package soap
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -40,9 +41,9 @@ const (
 	MostBytesUnidentified = 64 << 10
 	MostBytes             = 1 << 20
 	MostBytesAdmin        = 64 << 20
-
-	requestTime = 60 * time.Second
 )
+
+const requestTime = 60 * time.Second
 
 // Config is what a [Door] is made of.
 type Config struct {
@@ -57,10 +58,22 @@ type Config struct {
 }
 
 // Door is the SOAP door, an http.Handler.
-type Door struct{ Config }
+type Door struct {
+	Config
+	strangers, domains, persons, large *room
+}
 
-// New makes the door.
-func New(c Config) *Door { return &Door{c} }
+// New makes the door. All bodies that it lets in at once are 84 MiB, and what is decoded from them is not much more: a
+// service that is given 256 MiB lives.
+func New(c Config) *Door {
+	return &Door{
+		Config:    c,
+		strangers: newRoom(MostBytesUnidentified, 4*MostBytesUnidentified, 4<<20),
+		domains:   newRoom(MostBytes, MostBytes, 8<<20),
+		persons:   newRoom(MostBytes, MostBytes, 8<<20),
+		large:     newRoom(MostBytesAdmin, MostBytesAdmin, MostBytesAdmin),
+	}
+}
 
 // connection is what is remembered of an open connection.
 type connection struct {
@@ -98,18 +111,18 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // get serves the contract.
 func (d *Door) get(w http.ResponseWriter, r *http.Request) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
-	_, known := nameOf(r.URL.Path)
-	if err != nil || !known {
-		http.NotFound(w, r)
+	if err == nil {
+		_, err = route.Resolve(security.Principal{}, d.Privileged, r.URL.Path, "")
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusNotFound)
 		return
 	}
 	address := d.PublicURL
 	if address == "" {
 		address = "https://" + r.Host + route.Base
 	}
-	if rest, _ := nameOf(r.URL.Path); rest != "" {
-		address += "/" + rest
-	}
+	address += strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, route.Base), "/")
 	document, err := wsdl.At(address)
 	if err != nil {
 		d.Log.Error("the contract cannot be served", "error", err)
@@ -135,12 +148,6 @@ func (d *Door) get(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body)
 }
 
-func nameOf(path string) (string, bool) {
-	rest, ok := strings.CutPrefix(path, route.Base)
-	rest = strings.Trim(rest, "/")
-	return rest, ok && !strings.Contains(rest, "/")
-}
-
 // exchange is one request on its way through the door.
 type exchange struct {
 	door       *Door
@@ -149,6 +156,7 @@ type exchange struct {
 	version    envelope.Version
 	action     string
 	addressing envelope.MessageAddressing
+	places     []*place // that its body takes
 }
 
 func (d *Door) post(w http.ResponseWriter, r *http.Request) {
@@ -156,6 +164,11 @@ func (d *Door) post(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	x := &exchange{door: d, request: r, version: envelope.SOAP11}
 	x.call = generated.Call{ID: uuid.NewString(), Door: security.DoorSOAP, Channel: generated.Channel{Peer: r.RemoteAddr}}
+	defer func() {
+		for _, p := range x.places {
+			p.leave()
+		}
+	}()
 	out := xmltext.NewWriter()
 	defer out.Release()
 	status := http.StatusOK
@@ -169,8 +182,11 @@ func (d *Door) post(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err != nil {
-		out.Reset()
 		status = x.fault(out, err)
+	}
+	if e := out.Err(); e != nil {
+		d.Log.Error("a fault cannot be written", "id", x.call.ID, "error", e)
+		status = x.fault(out, fault.Internal(x.call.ID))
 	}
 	d.log(ctx, x, status, err)
 	header := w.Header()
@@ -192,15 +208,11 @@ func (x *exchange) answer(ctx context.Context) (reply, error) {
 		return reply{}, err
 	}
 	x.identify()
-	most, err := x.mostBytes(ctx)
+	body, err := x.body(ctx)
 	if err != nil {
 		return reply{}, err
 	}
-	body, err := x.body(most)
-	if err != nil {
-		return reply{}, err
-	}
-	message, err := x.decode(body, most)
+	message, err := x.decode(body)
 	if err != nil {
 		return reply{}, err
 	}
@@ -216,22 +228,23 @@ func (x *exchange) answer(ctx context.Context) (reply, error) {
 
 // mediaType finds the version that the HTTP headers speak of.
 func (x *exchange) mediaType() error {
-	media, parameters, err := mime.ParseMediaType(x.request.Header.Get("Content-Type"))
+	header := func(name string) string { return strings.Join(x.request.Header.Values(name), ", ") }
+	media, parameters, err := mime.ParseMediaType(header("Content-Type"))
 	switch {
 	case err == nil && media == envelope.SOAP11.MediaType():
 		x.version = envelope.SOAP11
 	case err == nil && media == envelope.SOAP12.MediaType():
 		x.version = envelope.SOAP12
 	default:
-		return &httpError{http.StatusUnsupportedMediaType, fmt.Sprintf("The media type %q is not supported: use text/xml for SOAP 1.1 or application/soap+xml for SOAP 1.2.", x.request.Header.Get("Content-Type"))}
+		return &httpError{http.StatusUnsupportedMediaType, fmt.Sprintf("The media type %q is not supported: use text/xml for SOAP 1.1 or application/soap+xml for SOAP 1.2.", xmltext.Clip(header("Content-Type")))}
 	}
 	if charset := parameters["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") && !strings.EqualFold(charset, "us-ascii") {
-		return &httpError{http.StatusUnsupportedMediaType, fmt.Sprintf("The character set %q is not supported: use UTF-8.", charset)}
+		return &httpError{http.StatusUnsupportedMediaType, fmt.Sprintf("The character set %q is not supported: use UTF-8.", xmltext.Clip(charset))}
 	}
-	if coding := x.request.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		return &httpError{http.StatusUnsupportedMediaType, fmt.Sprintf("The content coding %q is not supported.", coding)}
+	if coding := header("Content-Encoding"); coding != "" && coding != "identity" {
+		return &httpError{http.StatusUnsupportedMediaType, fmt.Sprintf("The content coding %q is not supported.", xmltext.Clip(coding))}
 	}
-	x.action = envelope.Action(x.version, x.request.Header.Get("SOAPAction"), parameters["action"])
+	x.action = envelope.Action(x.version, header("SOAPAction"), parameters["action"])
 	return nil
 }
 
@@ -251,52 +264,103 @@ func (x *exchange) identify() {
 	}
 }
 
-func (x *exchange) mostBytes(ctx context.Context) (int, error) {
-	switch who := x.call.Principal; who.Kind() {
-	case security.Person:
-		if x.request.ContentLength >= 0 && x.request.ContentLength <= MostBytes {
-			return MostBytes, nil
+// body reads the body, into room that is kept until the request is answered.
+func (x *exchange) body(ctx context.Context) ([]byte, error) {
+	room, peer := x.room()
+	n := x.request.ContentLength
+	if n > room.most {
+		if admin, err := x.isAdmin(ctx); err != nil {
+			return nil, err
+		} else if admin {
+			room = x.door.large
 		}
-		role, err := x.door.Role(ctx, who.Name())
-		if role == security.Admin {
-			return MostBytesAdmin, nil
+		if n > room.most {
+			return nil, tooLarge(room.most)
 		}
-		return MostBytes, err
-	case security.Domain:
-		return MostBytes, nil
 	}
-	return MostBytesUnidentified, nil
-}
-
-func (x *exchange) body(most int) ([]byte, error) {
-	if x.request.ContentLength > int64(most) {
-		return nil, tooLarge(most)
+	if n >= 0 {
+		if err := x.take(ctx, room, peer, n); err != nil {
+			return nil, err
+		}
+		body := make([]byte, n)
+		_, err := io.ReadFull(x.request.Body, body)
+		return body, notWhole(err)
 	}
-	var body []byte
-	var err error
-	if n := x.request.ContentLength; n >= 0 {
-		body = make([]byte, n)
-		_, err = io.ReadFull(x.request.Body, body)
-	} else {
-		body, err = io.ReadAll(io.LimitReader(x.request.Body, int64(most)+1))
+	body, err := x.unannounced(ctx, room, peer, x.request.Body)
+	if int64(len(body)) <= room.most || err != nil {
+		return body, err
 	}
-	switch {
-	case err != nil:
-		return nil, fault.InvalidRequest(fault.MalformedXML, "", "", "The request's body did not come whole: %v.", err)
-	case len(body) > most:
-		return nil, tooLarge(most)
+	if admin, err := x.isAdmin(ctx); err != nil {
+		return nil, err
+	} else if admin {
+		room = x.door.large
+		body, err = x.unannounced(ctx, room, peer, io.MultiReader(bytes.NewReader(body), x.request.Body))
+		if err != nil {
+			return nil, err
+		}
+	}
+	if int64(len(body)) > room.most {
+		return nil, tooLarge(room.most)
 	}
 	return body, nil
 }
 
-func tooLarge(most int) error {
+// unannounced reads a body of unknown length, and not more of it than shows that it is too long.
+func (x *exchange) unannounced(ctx context.Context, room *room, peer string, from io.Reader) ([]byte, error) {
+	if err := x.take(ctx, room, peer, room.most); err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(io.LimitReader(from, room.most+1))
+	x.places[len(x.places)-1].keep(min(int64(len(body)), room.most))
+	return body, notWhole(err)
+}
+
+func (x *exchange) take(ctx context.Context, room *room, peer string, bytes int64) error {
+	p, err := room.take(ctx, peer, bytes)
+	if err == nil {
+		x.places = append(x.places, p)
+	}
+	return err
+}
+
+// room is where the body of who asks has room, and whose share it is.
+func (x *exchange) room() (*room, string) {
+	switch who := x.call.Principal; who.Kind() {
+	case security.Person:
+		return x.door.persons, who.Name()
+	case security.Domain:
+		return x.door.domains, who.Name()
+	}
+	host, _, err := net.SplitHostPort(x.request.RemoteAddr)
+	if err != nil {
+		host = x.request.RemoteAddr
+	}
+	return x.door.strangers, host
+}
+
+func (x *exchange) isAdmin(ctx context.Context) (bool, error) {
+	if x.call.Principal.Kind() != security.Person {
+		return false, nil
+	}
+	role, err := x.door.Role(ctx, x.call.Principal.Name())
+	return role == security.Admin, err
+}
+
+func notWhole(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fault.InvalidRequest(fault.MalformedXML, "", "", "The request's body did not come whole: %v.", err)
+}
+
+func tooLarge(most int64) error {
 	return fault.LimitExceeded(fault.TooLarge, "Bytes", uint64(most), "The request's body is larger than %d bytes.", most)
 }
 
 // decode reads the envelope and the message in it.
-func (x *exchange) decode(body []byte, most int) (generated.Request, error) {
+func (x *exchange) decode(body []byte) (generated.Request, error) {
 	limits := xmltext.DefaultLimits
-	limits.Bytes = most
+	limits.Bytes = MostBytesAdmin // it was bounded as it was read
 	r := xmltext.NewReader(body, limits)
 	defer r.Release()
 	e, err := envelope.Read(r)
@@ -324,12 +388,9 @@ func (x *exchange) decode(body []byte, most int) (generated.Request, error) {
 
 // checkAction compares what HTTP and WS-Addressing name with what the body asks for.
 func (x *exchange) checkAction(op *generated.Operation) error {
-	for what, action := range map[string]string{"SOAPAction": x.action, "WS-Addressing Action": x.addressing.Action} {
-		if action != "" && action != op.Action {
-			return &envelope.Fault{
-				Code: envelope.Sender, Subcode: [2]string{envelope.Addressing, "ActionMismatch"},
-				Reason: fmt.Sprintf("The %s is %q, and the body asks for %s, whose action is %q.", what, action, op.Name, op.Action),
-			}
+	for _, named := range [...]struct{ where, action string }{{"SOAPAction", x.action}, {"WS-Addressing Action", x.addressing.Action}} {
+		if named.action != "" && named.action != op.Action {
+			return envelope.InvalidAddressing("ActionMismatch", "The %s is %q, and the body asks for %s, whose action is %q.", named.where, xmltext.Clip(named.action), op.Name, op.Action)
 		}
 	}
 	return nil
@@ -345,6 +406,8 @@ func (e *httpError) Error() string { return e.reason }
 
 // fault writes the envelope of an error and gives its HTTP status.
 func (x *exchange) fault(w *xmltext.Writer, err error) int {
+	w.Reset()
+	w.Replace() // it may quote anything
 	var plain *httpError
 	var broken *envelope.Fault
 	switch {
@@ -364,7 +427,7 @@ func (x *exchange) fault(w *xmltext.Writer, err error) int {
 		code = envelope.Sender
 	}
 	envelope.WriteFault(w, x.version, &envelope.Fault{
-		Code: code, Subcode: [2]string{generated.Namespace, f.Info().Name}, Reason: f.Error(),
+		Code: code, Subcodes: []xmltext.Name{{Space: generated.Namespace, Local: f.Info().Name}}, Reason: f.Error(),
 		Detail: func(w *xmltext.Writer) { generated.Encode(w, f) },
 	}, x.addressing.Answer(generated.Namespace+"/"+f.Info().Name))
 	return code.HTTPStatus(x.version)
