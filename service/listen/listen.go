@@ -13,23 +13,28 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
-const (
-	handshakeTime  = 10 * time.Second
-	mostHandshakes = 256
-	mostConns      = 4096
-)
+// limits bound what peers can take.
+type limits struct {
+	conns, handshakes int
+	handshakeTime     time.Duration // from when a connection is accepted
+}
+
+var usual = limits{conns: 4096, handshakes: 256, handshakeTime: 10 * time.Second}
 
 // Config is what a [Listener] is made of.
 type Config struct {
 	// Certificate gives the certificate for a new connection.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// Failed is told of each handshake that failed for another reason than that the peer went away.
+	// Failed is told of each handshake that failed for another reason than that the peer went away; and, without a
+	// peer, of connections that cannot be accepted because the process or the host has too much open.
 	Failed func(peer string, err error)
 }
 
@@ -37,6 +42,7 @@ type Config struct {
 type Listener struct {
 	net.Listener
 	config  *tls.Config
+	limits  limits
 	failed  func(string, error)
 	ready   chan net.Conn
 	done    chan struct{}
@@ -49,10 +55,12 @@ type Listener struct {
 }
 
 // New makes a Listener over a TCP listener, which it owns from then on.
-func New(inner net.Listener, c Config) *Listener {
+func New(inner net.Listener, c Config) *Listener { return newListener(inner, c, usual) }
+
+func newListener(inner net.Listener, c Config, most limits) *Listener {
 	l := &Listener{
-		Listener: inner, failed: c.Failed, ready: make(chan net.Conn), done: make(chan struct{}),
-		shaking: make(chan struct{}, mostHandshakes), open: make(chan struct{}, mostConns),
+		Listener: inner, limits: most, failed: c.Failed, ready: make(chan net.Conn), done: make(chan struct{}),
+		shaking: make(chan struct{}, most.handshakes), open: make(chan struct{}, most.conns),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.config = &tls.Config{
@@ -96,6 +104,7 @@ func (c *Conn) Close() error {
 
 func (l *Listener) run() {
 	defer close(l.done)
+	wait := firstWait
 	for {
 		select {
 		case l.open <- struct{}{}:
@@ -104,30 +113,48 @@ func (l *Listener) run() {
 			return
 		}
 		inner, err := l.Listener.Accept()
-		if err != nil {
+		switch {
+		case err == nil:
+			wait = firstWait
+			conn := &Conn{Conn: inner, release: sync.OnceFunc(func() { <-l.open })}
+			l.workers.Go(func() { l.handshake(conn) })
+		case passes(err) && l.ctx.Err() == nil:
+			<-l.open
+			l.failed("", err)
+			select {
+			case <-time.After(wait):
+			case <-l.ctx.Done():
+			}
+			wait = min(2*wait, lastWait)
+		default:
 			l.err = err
 			return
 		}
-		conn := &Conn{Conn: inner, release: sync.OnceFunc(func() { <-l.open })}
-		l.workers.Go(func() { l.handshake(conn) })
 	}
 }
 
-func (l *Listener) handshake(conn *Conn) {
-	select {
-	case l.shaking <- struct{}{}:
-	case <-l.ctx.Done():
-		conn.Close()
-		return
+const (
+	firstWait = 5 * time.Millisecond
+	lastWait  = time.Second
+)
+
+// passes tells what keeps a connection from being accepted now and will not for ever.
+func passes(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, e) {
+			return true
+		}
 	}
-	ctx, cancel := context.WithTimeout(l.ctx, handshakeTime)
+	return false
+}
+
+func (l *Listener) handshake(conn *Conn) {
+	ctx, cancel := context.WithTimeout(l.ctx, l.limits.handshakeTime)
+	defer cancel()
 	t := tls.Server(conn, l.config)
-	err := t.HandshakeContext(ctx)
-	cancel()
-	<-l.shaking
-	if err != nil {
+	if err := l.shake(ctx, t); err != nil {
 		conn.Close()
-		if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && l.ctx.Err() == nil {
+		if !went(err) && l.ctx.Err() == nil {
 			l.failed(conn.RemoteAddr().String(), err)
 		}
 		return
@@ -137,6 +164,29 @@ func (l *Listener) handshake(conn *Conn) {
 	case <-l.ctx.Done():
 		conn.Close()
 	}
+}
+
+func (l *Listener) shake(ctx context.Context, t *tls.Conn) error {
+	select {
+	case l.shaking <- struct{}{}:
+		defer func() { <-l.shaking }()
+	case <-ctx.Done():
+		return fmt.Errorf("too many handshakes are under way: %w", ctx.Err())
+	}
+	if err := t.HandshakeContext(ctx); ctx.Err() == nil {
+		return err
+	}
+	return fmt.Errorf("the handshake takes too long: %w", ctx.Err())
+}
+
+// went tells that the peer went away.
+func went(err error) bool {
+	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // Accept gives the next connection, a *tls.Conn over a [Conn].
