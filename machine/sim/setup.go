@@ -15,7 +15,7 @@ type setup smm.Settings
 func (m *Machine) everything(settings smm.Settings) setup {
 	s := setup{}
 	for _, d := range m.registry.Definition {
-		if v, ok := settings[d.Name]; ok && !d.ReadOnly {
+		if v, ok := settings[d.Name]; ok {
 			s[d.Name] = v
 		} else {
 			s[d.Name] = d.DefaultValue
