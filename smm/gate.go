@@ -11,7 +11,9 @@ package smm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 
 	"biosv/fault"
 	"biosv/generated"
@@ -57,11 +59,21 @@ func (g *Gate) Handle(ctx context.Context, call generated.Call, request generate
 		g.ledger.Note(ctx, Entry{Call: call, Operation: op.Name, Outcome: Refused, Reason: reason(f)})
 		return nil, f
 	}
-	reply, err := g.next.Handle(ctx, call, request)
+	reply, err := g.pass(ctx, call, request)
 	if err != nil {
 		return nil, g.fail(ctx, call, op, err)
 	}
 	return reply, nil
+}
+
+// pass lets a request to the function that answers it, whose panic is an error like another.
+func (g *Gate) pass(ctx context.Context, call generated.Call, request generated.Request) (reply generated.Reply, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s panicked: %v\n%s", request.Operation().Name, p, debug.Stack())
+		}
+	}()
+	return g.next.Handle(ctx, call, request)
 }
 
 func (g *Gate) fail(ctx context.Context, call generated.Call, op *generated.Operation, err error) error {

@@ -136,12 +136,14 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 		})
 		return role, err
 	}
+	logs := eventlog.New(h.bios, rows)
 	functions := generated.Functions{
 		AttributePort: attributes,
+		AuditPort:     logs,
 		PowerPort:     powers,
 		BackupPort:    backup.New(h.bios, h.store, reopen),
 		DomainPort:    domain.New(h.bios),
-		EventlogPort:  eventlog.New(h.bios, rows),
+		EventlogPort:  logs,
 		InventoryPort: inventory.New(h.bios),
 		OperatorPort:  operator.New(h.bios, h.authority, s.trustDomain),
 		ThermalPort:   thermal.New(h.bios),

@@ -134,7 +134,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) (err error) {
 	mux.Handle("/bios/", house.door)
 	server := &http.Server{
 		Handler: mux, ConnContext: soap.ConnContext, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute,
-		IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}, // SOAP speaks HTTP/1.1
 	}
 	ended := make(chan error, 2)

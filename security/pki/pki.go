@@ -14,9 +14,11 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -84,7 +86,12 @@ func Open(key crypto.Signer, dir, trustDomain string, clock func() time.Time) (*
 
 func (i *Issuer) selfSign() (*x509.Certificate, error) {
 	now := i.clock()
+	key, err := keyIdentifier(i.key.Public())
+	if err != nil {
+		return nil, err
+	}
 	template := &x509.Certificate{
+		SubjectKeyId: key,
 		SerialNumber: serial(), Subject: i.subject(), NotBefore: now.Add(-skew), NotAfter: now.Add(rootLife),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLen: 0, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
@@ -93,6 +100,25 @@ func (i *Issuer) selfSign() (*x509.Certificate, error) {
 		return nil, err
 	}
 	return x509.ParseCertificate(der)
+}
+
+// keyIdentifier names a key as most certificate authorities do (RFC 5280, section 4.2.1.2, method 1). A company's
+// certificate for the same key then bears the same name, and clients that know both roots find their way: Java
+// follows the identifier of a certificate's issuer, and nothing else. It protects nothing, so SHA-1 will do.
+func keyIdentifier(key crypto.PublicKey) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, err
+	}
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(der, &info); err != nil {
+		return nil, err
+	}
+	sum := sha1.Sum(info.Key.RightAlign())
+	return sum[:], nil
 }
 
 func (i *Issuer) subject() pkix.Name {

@@ -419,7 +419,8 @@ func (x *exchange) fault(w *xmltext.Writer, err error) int {
 		return broken.Code.HTTPStatus(x.version)
 	}
 	f := fault.Of(err, x.call.ID)
-	if _, internal := f.(*generated.InternalFault); internal {
+	var said generated.Fault // what is a fault already was logged where it became one
+	if _, internal := f.(*generated.InternalFault); internal && !errors.As(err, &said) {
 		x.door.Log.Error("request failed", "id", x.call.ID, "domain", x.call.Domain, "error", err)
 	}
 	code := envelope.Receiver

@@ -86,6 +86,14 @@ class Connection {
     unlink(identity.c_str());
     if (failed) complain();
     context->recv_timeout = context->send_timeout = 30;
+    // gSOAP makes one table of namespaces for both ports, and it begins with SOAP 1.2's: what is sent is what stands
+    // first, and what is understood is both.
+    for (const Namespace *n = namespaces; n->id != nullptr; n++) table.push_back(*n);
+    table.push_back({nullptr, nullptr, nullptr, nullptr});
+    if (version == "SOAP1.1") {
+      for (int i : {0, 1}) std::swap(table[i].ns, table[i].in);
+    }
+    soap_set_namespaces(context, table.data());
 
     // The contract comes over the same connection; the proxies were made of it before.
     size_t length = 0;
@@ -131,6 +139,7 @@ class Connection {
   }
 
   const std::string url;
+  std::vector<Namespace> table;
   struct soap *context;
   Proxy proxy;
 

@@ -39,13 +39,13 @@ async function connect(version) {
   const options = { request: axios.create({ httpsAgent }), forceSoap12Headers: version === 'SOAP1.2' };
   const client = await soap.createClientAsync(`${env.BIOSV_URL}?wsdl`, options);
   client.on('response', (body) => fs.writeFileSync(path.join(env.BIOSV_ANSWERS, `${String(++answers).padStart(4, '0')}.xml`), body));
-  const port = client.BiosService[ports[version]];
   const at = (domain) =>
     new Proxy({}, {
       get: (_, operation) => (args = {}) =>
         new Promise((resolve, reject) => {
           client.setEndpoint(env.BIOSV_URL + (domain ? `/${domain}` : ''));
-          port[operation](args, (err, result) => (err ? reject(err) : resolve(result || {})));
+          // setEndpoint makes the ports anew: none may be kept.
+          client.BiosService[ports[version]][operation](args, (err, result) => (err ? reject(err) : resolve(result || {})));
         }),
     });
   return { at, operations: client.describe().BiosService[ports[version]], close: () => httpsAgent.destroy() };

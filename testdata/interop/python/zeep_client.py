@@ -27,6 +27,7 @@ class Connection:
     def __init__(self, version):
         self.url, self.version = os.environ["BIOSV_URL"], version
         self.session = requests.Session()
+        self.session.trust_env = False  # REQUESTS_CA_BUNDLE would count before verify
         self.session.verify = os.environ["BIOSV_ROOTS"]
         self.session.cert = (os.environ["BIOSV_CERT"], os.environ["BIOSV_KEY"])
         self.session.hooks["response"].append(self.record)
