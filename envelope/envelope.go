@@ -53,8 +53,9 @@ func (v Version) String() string {
 // mostHeaders bounds the header blocks of an envelope.
 const mostHeaders = 32
 
-// Header is a header block. Text is its content where that is text; endpoint references such as ReplyTo hold
-// elements, of which Addresses are the texts of the children wsa:Address.
+// Header is a header block. Of those of WS-Addressing, Text is the content where that is text; endpoint references
+// such as ReplyTo hold elements, of which Addresses are the texts of the children wsa:Address. Others may hold
+// anything, and are passed over.
 type Header struct {
 	Space, Local   string
 	MustUnderstand bool
@@ -165,6 +166,10 @@ func (e *Envelope) header(r *xmltext.Reader) (Header, error) {
 
 // content reads what a header block holds.
 func (h *Header) content(r *xmltext.Reader) {
+	if h.Space != Addressing {
+		r.Skip()
+		return
+	}
 	if !r.HasElements() {
 		h.Text = string(r.Text())
 		return

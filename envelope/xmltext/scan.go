@@ -115,10 +115,10 @@ func (r *Reader) misc() bool {
 func (r *Reader) comment() bool {
 	rest := r.doc[r.pos+4:]
 	end := bytes.Index(rest, []byte("--"))
-	if end < 0 {
+	if end < 0 || end+2 >= len(rest) {
 		return r.syntax(Truncated, r.pos, "a comment does not end")
 	}
-	if end+2 >= len(rest) || rest[end+2] != '>' {
+	if rest[end+2] != '>' {
 		return r.syntax(NotWellFormed, r.pos, "a comment holds --")
 	}
 	r.pos += 4 + end + 3
@@ -141,8 +141,11 @@ func (r *Reader) forbidden() bool {
 		return r.syntax(DocumentType, r.pos, "a document type declaration is not allowed in SOAP; leave it out")
 	case bytes.HasPrefix(rest, []byte("<?")):
 		return r.syntax(ProcessingInstruction, r.pos, "a processing instruction is not allowed in SOAP; leave it out")
-	case len(rest) < 2:
-		return r.syntax(Truncated, r.pos, "the document ends inside a tag")
+	}
+	for _, markup := range [...]string{"<!--", "<![CDATA[", "<!DOCTYPE"} {
+		if len(rest) < len(markup) && strings.HasPrefix(markup, string(rest)) {
+			return r.syntax(Truncated, r.pos, "the document ends inside a tag")
+		}
 	}
 	return r.syntax(NotWellFormed, r.pos, "markup that is neither an element, a comment nor CDATA")
 }
@@ -172,10 +175,13 @@ func (r *Reader) startTag() bool {
 			r.pos++
 			return r.push(e, colon)
 		case c == '/':
-			if r.pos+1 >= len(r.doc) || r.doc[r.pos+1] != '>' {
+			if r.pos++; r.pos >= len(r.doc) {
+				return r.syntax(Truncated, start, "the document ends inside a tag")
+			}
+			if r.doc[r.pos] != '>' {
 				return r.syntax(NotWellFormed, r.pos, "a / inside a tag is not followed by >")
 			}
-			r.pos += 2
+			r.pos++
 			e.empty = true
 			return r.push(e, colon)
 		case !spaced:
@@ -195,15 +201,18 @@ func (r *Reader) attribute() bool {
 		return false
 	}
 	r.skipSpace()
-	if r.pos >= len(r.doc) || r.doc[r.pos] != '=' {
+	if r.pos < len(r.doc) && r.doc[r.pos] != '=' {
 		return r.syntax(NotWellFormed, start, "the attribute %s has no value", name)
 	}
 	r.pos++
 	r.skipSpace()
-	if r.pos >= len(r.doc) || r.doc[r.pos] != '"' && r.doc[r.pos] != '\'' {
-		return r.syntax(NotWellFormed, start, "the value of the attribute %s is not quoted", name)
+	if r.pos >= len(r.doc) {
+		return r.syntax(Truncated, start, "the document ends inside a tag")
 	}
 	quote := r.doc[r.pos]
+	if quote != '"' && quote != '\'' {
+		return r.syntax(NotWellFormed, start, "the value of the attribute %s is not quoted", name)
+	}
 	r.pos++
 	end := bytes.IndexByte(r.doc[r.pos:], quote)
 	if end < 0 {
@@ -340,7 +349,7 @@ func (r *Reader) endTag() bool {
 		r.skipSpace()
 	}
 	switch {
-	case r.pos >= len(r.doc):
+	case r.pos >= len(r.doc), bytes.HasPrefix(open.raw, r.doc[r.pos:]):
 		return r.syntax(Truncated, start, "the document ends inside a tag")
 	case !fits || r.doc[r.pos] != '>':
 		return r.syntax(NotWellFormed, start, "an end tag does not match <%s>", open.raw)
