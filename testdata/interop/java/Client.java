@@ -355,16 +355,31 @@ public final class Client {
         for (Certificate c : certificates("BIOSV_ROOTS")) {
             roots.setCertificateEntry("root" + roots.size(), c);
         }
+        property("trustStore", roots);
         TrustManagerFactory trust = TrustManagerFactory.getInstance("PKIX");
         trust.init(roots);
         KeyStore identity = KeyStore.getInstance("PKCS12");
         identity.load(null, null);
-        identity.setKeyEntry("client", key(), new char[0], certificates("BIOSV_CERT"));
+        identity.setKeyEntry("client", key(), PASSWORD, certificates("BIOSV_CERT"));
+        property("keyStore", identity);
         KeyManagerFactory keys = KeyManagerFactory.getInstance("PKIX");
-        keys.init(identity, new char[0]);
+        keys.init(identity, PASSWORD);
         SSLContext tls = SSLContext.getInstance("TLS");
         tls.init(keys.getKeyManagers(), trust.getTrustManagers(), null);
         return tls;
+    }
+
+    private static final char[] PASSWORD = "of a file that is gone with the test".toCharArray();
+
+    /** CXF makes its calls with what the system properties name, whatever the default context is. */
+    private static void property(String name, KeyStore store) throws Exception {
+        Path file = Path.of(env("BIOSV_ANSWERS"), name + ".p12");
+        try (OutputStream out = Files.newOutputStream(file)) {
+            store.store(out, PASSWORD);
+        }
+        System.setProperty("javax.net.ssl." + name, file.toString());
+        System.setProperty("javax.net.ssl." + name + "Password", new String(PASSWORD));
+        System.setProperty("javax.net.ssl." + name + "Type", "PKCS12");
     }
 
     private static Certificate[] certificates(String variable) throws Exception {
