@@ -134,12 +134,10 @@ func (h *Host) usb(name, folder string) (string, bool) {
 	return h.text(folder + "/product"), strings.HasPrefix(name, "usb")
 }
 
-func (h *Host) security(name, folder string) (string, bool) {
-	major, ok := h.number(folder + "/tpm_version_major") // since Linux 5.6
-	if !ok {
-		return "TPM", true
-	}
-	return fmt.Sprintf("TPM %d", major), true
+// security is a TPM, of one of the two generations that Linux drives (since 5.6 it says which).
+func (h *Host) security(_, folder string) (string, bool) {
+	major, _ := h.number(folder + "/tpm_version_major")
+	return map[int64]string{1: "TPM 1.2", 2: "TPM 2.0"}[major], true
 }
 
 // serial is a port with hardware: the kernel keeps names for more than there are, of type 0 (PORT_UNKNOWN).
