@@ -59,6 +59,9 @@ var cxf = toolkit{
 		})
 		return java(dir, jars)
 	},
+	cannot: map[string]string{
+		"typed faults of SOAP 1.2": "read only where org.apache.cxf.transport.process_fault_on_http_400 is set: SOAP 1.2 sends a sender's with 400",
+	},
 }
 
 var dotnet = toolkit{

@@ -79,6 +79,9 @@ public final class Client {
         Bios port = version.equals("SOAP1.1") ? service.getBios() : service.getBios12();
         BindingProvider provider = (BindingProvider) port;
         provider.getRequestContext().put(BindingProvider.ENDPOINT_ADDRESS_PROPERTY, URL + path);
+        // CXF would use an older client's connection, and would not read the faults of SOAP 1.2 that come with 400.
+        provider.getRequestContext().put("share.httpclient.http.conduit", false);
+        provider.getRequestContext().put("org.apache.cxf.transport.process_fault_on_http_400", true);
         List<Handler> chain = provider.getBinding().getHandlerChain();
         chain.add(new Recorder());
         provider.getBinding().setHandlerChain(chain);
