@@ -119,7 +119,7 @@ var messageIDs = map[Code]string{
 	NotAnOperator:      "Base.1.19.InsufficientPrivilege",
 	OtherDomain:        "Base.1.19.InsufficientPrivilege",
 	NotForGuests:       "Base.1.19.InsufficientPrivilege",
-	WrongPassword:      "Base.1.19.PasswordChangeRequired",
+	WrongPassword:      "BiosV.1.0.WrongAdministratorPassword",
 	PasswordLockout:    "BiosV.1.0.PasswordLockout",
 	BadSignature:       "BiosV.1.0.BadSignature",
 	WrongKey:           "BiosV.1.0.WrongKey",

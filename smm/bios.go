@@ -109,6 +109,12 @@ func (b *BIOS) Change(ctx context.Context, call generated.Call, op *generated.Op
 	})
 }
 
+// ChangeBeside changes what no machine is given, such as a count of wrong passwords, also while a machine acts on
+// the domain. The audit row bears the name of operation, which need not be one of the contract.
+func (b *BIOS) ChangeBeside(ctx context.Context, call generated.Call, operation string, fn func(*Tx) error) error {
+	return b.update(ctx, call, operation, fn)
+}
+
 func (b *BIOS) update(ctx context.Context, call generated.Call, operation string, fn func(*Tx) error) error {
 	return b.store.Update(ctx, func(s *store.Tx) error {
 		tx, err := b.begin(s, call)

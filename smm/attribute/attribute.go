@@ -120,10 +120,11 @@ func (f *Function) GetAttributes(ctx context.Context, call generated.Call, reque
 		if err != nil {
 			return err
 		}
-		if len(request.Name) == 0 {
-			list = r.shown(v)
+		if reply.Version = new(tx.Version()); len(list) == 0 {
+			reply.Attribute = v.shown(r)
+		} else {
+			reply.Attribute = v.states(list)
 		}
-		reply.Version, reply.Attribute = new(tx.Version()), v.states(list)
 		return nil
 	})
 	if err != nil {

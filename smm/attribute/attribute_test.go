@@ -87,8 +87,9 @@ type bios struct {
 	events  *eventlog.Function
 	close   func()
 
-	mu  sync.Mutex
-	now time.Time
+	mu    sync.Mutex
+	now   time.Time
+	begun func() // runs in each transaction; nil is fine
 }
 
 func newBIOS(t testing.TB, registry generated.GetAttributeRegistryReply) *bios {
@@ -103,6 +104,32 @@ func (b *bios) clock() time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.now
+}
+
+// transaction is the clock as the transactions read it, each once.
+func (b *bios) transaction() time.Time {
+	b.mu.Lock()
+	begun := b.begun
+	b.mu.Unlock()
+	if begun != nil {
+		begun()
+	}
+	return b.clock()
+}
+
+// onTransaction runs a function when the nth transaction from now has begun, in it.
+func (b *bios) onTransaction(n int, fn func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.begun = func() {
+		b.mu.Lock()
+		n--
+		run := n == 0
+		b.mu.Unlock()
+		if run {
+			fn()
+		}
+	}
 }
 
 func (b *bios) pass(d time.Duration) {
@@ -120,7 +147,7 @@ func (b *bios) open(registry generated.GetAttributeRegistryReply) {
 	refusals := audit.NewRefusals(rows, s, log)
 	b.store, b.machine = s, &machine{registry: registry}
 	b.bios = smm.New(smm.Config{
-		Store: s, Ledger: eventlog.NewLedger(rows, refusals), Log: log, Clock: b.clock,
+		Store: s, Ledger: eventlog.NewLedger(rows, refusals), Log: log, Clock: b.transaction,
 		Machines: map[generated.DomainKind]smm.Opener{
 			generated.DomainKindPrivileged: func(context.Context, smm.Domain, smm.Settings, smm.Supervisor) (smm.Machine, error) {
 				return &machine{}, nil
@@ -388,7 +415,7 @@ func testRegistry() generated.GetAttributeRegistryReply {
 			definition("Location", generated.AttributeKindString, []string{"hall"}, long(2, 6), expression("[a-z]+|日本")),
 			definition("Notes", generated.AttributeKindString, []string{""}),
 			definition("FanPercent", generated.AttributeKindInteger, []string{"40"}, within(20, 100), stepping(5)),
-			definition("Offset", generated.AttributeKindInteger, []string{"0"}, within(-9223372036854775808, 9223372036854775807), stepping(2)),
+			definition("Offset", generated.AttributeKindInteger, []string{"0"}, within(-9223372036854775808, 9223372036854775807), stepping(10)),
 			definition("Delay", generated.AttributeKindInteger, []string{"0"}, within(0, 60), reset),
 			definition("Bias", generated.AttributeKindInteger, nil, stepping(3)),
 			definition("Quiet", generated.AttributeKindBoolean, []string{"false"}),
@@ -497,6 +524,46 @@ func TestGetAttributesGivesWhatIsAskedFor(t *testing.T) {
 	var f *generated.NotFoundFault
 	if errors.As(err, &f) {
 		equal(t, "the element at fault", f.ElementPath+" "+f.RefusedValue, "/GetAttributes/Name[2] bootmode")
+	}
+}
+
+func TestAMachineThatIsOpenedAgainBringsItsRegistry(t *testing.T) {
+	t.Parallel()
+	b := newBIOS(t, testRegistry())
+	b.set(value("AssetTag", "0123456789"))
+	must(t, b.bios.CloseMachine(domain))
+	_, err := b.GetAttributes(t.Context(), b.call(), &generated.GetAttributesRequest{})
+	wantCode(t, "attributes of a machine that is closed", err, fault.MachineUnavailable)
+	other := testRegistry()
+	long(0, 5)(other.Definition[0])
+	b.machine = &machine{registry: other}
+	must(t, b.bios.OpenMachine(t.Context(), smm.Domain{Name: domain, Kind: generated.DomainKindSimulated}))
+	equal(t, "refusals", refusals(t, b.try(value("AssetTag", "012345"))), []string{"AssetTag ValueLength"})
+}
+
+func TestTheStateIsWhatTheStoreHas(t *testing.T) {
+	t.Parallel()
+	b := newBIOS(t, testRegistry())
+	b.set(value("AssetTag", "mine"), value("Location", "attic"))
+	settings := b.start()
+	settings["Location"][0] = "cellar"
+	equal(t, "Location, which nobody changes through settings", b.state("Location"), "attic")
+	change := func(fn func(*store.Bucket)) {
+		t.Helper()
+		must(t, b.bios.Change(t.Context(), b.call(), generated.OpRestoreState, func(tx *smm.Tx) error {
+			fn(tx.State("attribute"))
+			return nil
+		}))
+	}
+	change(func(s *store.Bucket) { s.Delete([]byte("values")) })
+	equal(t, "AssetTag after the values were taken away", b.state("AssetTag"), "")
+	change(func(s *store.Bucket) { s.Put([]byte("values"), []byte("{")) })
+	_, err := b.GetAttributes(t.Context(), b.call(), &generated.GetAttributesRequest{})
+	if !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("that the state is damaged was to be expected, and it is %v", err)
+	}
+	if err := b.try(value("AssetTag", "mine")); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("that the state is damaged was to be expected, and it is %v", err)
 	}
 }
 

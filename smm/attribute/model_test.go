@@ -206,8 +206,9 @@ func FuzzValues(f *testing.F) {
 	f.Add("true", "")
 	f.Add("-9223372036854775808", "disk")
 	f.Add("日本", "\x00")
+	b := newBIOS(f, testRegistry())
 	f.Fuzz(func(t *testing.T, first, second string) {
-		b := newBIOS(t, testRegistry())
+		b.t = t
 		for _, d := range testRegistry().Definition {
 			for _, v := range [][]string{{first}, {first, second}} {
 				if *d.AttributeKind == generated.AttributeKindPassword || b.try(value(d.Name, v...)) != nil {

@@ -214,7 +214,7 @@ func locked(g guesses) error {
 }
 
 // admit asks for the administrator password where one is set. Wrong ones are counted, in a transaction of their
-// own and before they are answered; so that nobody tries many at once, they are checked one after the other. None
+// own, before they are answered and whatever the machine does meanwhile; so that nobody tries many at once, they are checked one after the other. None
 // is counted while changes are locked, so a flood writes no more than mostWrong rows a lockout. A request without
 // a password guesses nothing: it is refused and not counted.
 func (f *Function) admit(ctx context.Context, call generated.Call, op *generated.Operation, password string) (permit, error) {
@@ -243,7 +243,7 @@ func (f *Function) admit(ctx context.Context, call generated.Call, op *generated
 	case !right:
 		return p, f.countWrong(ctx, call, op)
 	case g != guesses{}:
-		return p, f.bios.Change(ctx, call, &generated.Operation{Name: "ForgetWrongPasswords"}, func(tx *smm.Tx) error {
+		return p, f.bios.ChangeBeside(ctx, call, "ForgetWrongPasswords", func(tx *smm.Tx) error {
 			tx.State(bucket).Delete([]byte(keyGuesses))
 			return nil
 		})
@@ -253,7 +253,7 @@ func (f *Function) admit(ctx context.Context, call generated.Call, op *generated
 
 // countWrong counts a wrong password, and gives the fault that tells of it.
 func (f *Function) countWrong(ctx context.Context, call generated.Call, op *generated.Operation) (answer error) {
-	err := f.bios.Change(ctx, call, &generated.Operation{Name: "CountWrongPassword"}, func(tx *smm.Tx) error {
+	err := f.bios.ChangeBeside(ctx, call, "CountWrongPassword", func(tx *smm.Tx) error {
 		g, _, err := store.GetJSON[guesses](tx.State(bucket), keyGuesses)
 		if err != nil {
 			return err

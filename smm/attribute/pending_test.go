@@ -241,6 +241,19 @@ func TestValuesThatARegistryNoLongerAllowsCountForNothing(t *testing.T) {
 	equal(t, "refusals", refusals(t, err), []string{"Notes UnknownAttribute", "Location ReadOnlyAttribute"})
 }
 
+func TestALimitThatCameWithAnUpgradeStopsOnlyWhatNamesIt(t *testing.T) {
+	t.Parallel()
+	b := newBIOS(t, testRegistry())
+	upgraded := testRegistry()
+	upgraded.Dependency = append(upgraded.Dependency, depends("BootOrder", "Tpm", "true", generated.DependencyEffectLimited, "usb"))
+	b.reopen(upgraded)
+	b.set(value("Tpm", "true"), value("AssetTag", "other")) // Tpm is true already
+	equal(t, "refusals", refusals(t, b.try(value("BootOrder", "disk"))), []string{"BootOrder ValueLimitedByDependency"})
+	b.set(value("Tpm", "false"))
+	equal(t, "refusals", refusals(t, b.try(value("Tpm", "true"))), []string{"Tpm ValueLimitedByDependency"})
+	b.set(value("Tpm", "true"), value("BootOrder", "usb"))
+}
+
 func TestSavedDefaultsThatARegistryNoLongerAllowsAreLeftOut(t *testing.T) {
 	t.Parallel()
 	b := newBIOS(t, testRegistry())

@@ -54,9 +54,9 @@ func TestValuesAreJudgedByTheirDefinition(t *testing.T) {
 		{"FanPercent", list(""), "ValueFormat"},
 		{"FanPercent", list("25", "30"), "ValueCount"},
 		{"Offset", list("-9223372036854775808"), "=-9223372036854775808"},
-		{"Offset", list("9223372036854775806"), "=9223372036854775806"}, // the step counts over the whole range
-		{"Offset", list("9223372036854775807"), "ValueOffStep"},
-		{"Offset", list("-0"), "=0"},
+		{"Offset", list("9223372036854775802"), "=9223372036854775802"}, // the step counts over the whole range
+		{"Offset", list("9223372036854775806"), "ValueOffStep"},
+		{"Delay", list("-0"), "=0"},
 		{"Bias", list("-9"), "=-9"}, // without a lower bound, steps are counted from 0
 		{"Bias", list("-8"), "ValueOffStep"},
 		{"Quiet", list("true"), "=true"},
@@ -343,6 +343,29 @@ func TestAStartDuringAChangeLosesNothing(t *testing.T) {
 	equal(t, "what the machine has", b.machine.last(t), want)
 	equal(t, "what the next start gives", b.start(), want)
 	equal(t, "events", b.eventLines()[2:], []string{"AttributesApplied AssetTag:>waited BootMode:Uefi>Http", "AttributesChanged Quiet:false>true"})
+}
+
+// A request that is planned without the machine may need it when its turn has come.
+func TestAChangeBetweenPlanAndTurnIsAConflict(t *testing.T) {
+	t.Parallel()
+	b := newBIOS(t, testRegistry())
+	b.onTransaction(2, func() {
+		done := make(chan struct{})
+		go func() { // as another request: this one reads the state as it was before
+			defer close(done)
+			if err := b.try(value("AssetTag", "theirs")); err != nil {
+				t.Error(err)
+			}
+		}()
+		<-done
+	})
+	err := b.try(value("AssetTag", ""))
+	wantCode(t, "a change that was overtaken", err, fault.StaleVersion)
+	var f *generated.ConflictFault
+	if errors.As(err, &f) {
+		equal(t, "the version that the fault tells", *f.CurrentVersion, b.version())
+	}
+	equal(t, "AssetTag", b.state("AssetTag"), "theirs")
 }
 
 func TestConcurrentChangesNeverMix(t *testing.T) {

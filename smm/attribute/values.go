@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"biosv/generated"
@@ -29,6 +30,7 @@ type values struct {
 	Current  map[string][]string `json:",omitempty"` // what differs from the default
 	Pending  map[string]waiting  `json:",omitempty"`
 	raw      []byte              // as the store has them
+	list     atomic.Pointer[[]generated.AttributeState]
 }
 
 // waiting is a value that waits for the next start. That of a Password is with the secrets.
@@ -128,13 +130,35 @@ func (v *values) state(d *definition, s *generated.AttributeState) {
 	}
 }
 
+// states tells of some attributes.
 func (v *values) states(list []*definition) []*generated.AttributeState {
-	states, pointers := make([]generated.AttributeState, len(list)), make([]*generated.AttributeState, len(list))
+	return pointers(v.tell(list))
+}
+
+// shown tells of all attributes that are not hidden. What it tells is put together once.
+func (v *values) shown(r *registry) []*generated.AttributeState {
+	list := v.list.Load()
+	if list == nil {
+		list = new(v.tell(r.shown(v)))
+		v.list.Store(list)
+	}
+	return pointers(slices.Clone(*list))
+}
+
+func (v *values) tell(list []*definition) []generated.AttributeState {
+	states := make([]generated.AttributeState, len(list))
 	for i, d := range list {
 		v.state(d, &states[i])
-		pointers[i] = &states[i]
 	}
-	return pointers
+	return states
+}
+
+func pointers(states []generated.AttributeState) []*generated.AttributeState {
+	list := make([]*generated.AttributeState, len(states))
+	for i := range states {
+		list[i] = &states[i]
+	}
+	return list
 }
 
 // settings are the values in force as a machine gets them, its own to keep.
