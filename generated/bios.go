@@ -658,7 +658,7 @@ type AdapterInventory struct {
 	// Its permanent MAC address, six hexadecimal bytes with colons.
 	MacAddress string `xml:"MacAddress,omitempty" json:"MacAddress,omitempty"`
 
-	// The firmware can start the machine from it.
+	// The firmware is known to be able to start the machine from it.
 	BootCapable bool `xml:"BootCapable,omitempty" json:"BootCapable,omitempty"`
 
 	// How: PXEv4, PXEv6 or HTTP.

@@ -100,7 +100,7 @@ var Types = map[string][]Field{
 	"AdapterInventory": {
 		{Name: "Name", Type: "string", Kind: String, Optional: false, Many: false, Doc: "Its name."},
 		{Name: "MacAddress", Type: "string", Kind: String, Optional: false, Many: false, Doc: "Its permanent MAC address, six hexadecimal bytes with colons."},
-		{Name: "BootCapable", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "The firmware can start the machine from it."},
+		{Name: "BootCapable", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "The firmware is known to be able to start the machine from it."},
 		{Name: "BootProtocol", Type: "string", Kind: String, Optional: true, Many: false, Doc: "How: PXEv4, PXEv6 or HTTP."},
 	},
 	"DeviceInventory": {
