@@ -237,6 +237,10 @@ func GetJSON[T any](b *Bucket, key string) (v T, ok bool, err error) {
 	if raw == nil {
 		return v, false, nil
 	}
+	return decode[T](b, key, raw)
+}
+
+func decode[T any](b *Bucket, key string, raw []byte) (v T, ok bool, err error) {
 	if err := json.Unmarshal(raw, &v); err != nil {
 		return v, false, fmt.Errorf("%w: read %s/%s: %w", ErrCorrupt, spoken(b.path), key, err)
 	}

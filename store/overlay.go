@@ -63,10 +63,10 @@ type holder interface {
 }
 
 // merge puts what was changed below the root into the transaction. The functions of Tx and Bucket let nothing
-// through that bbolt would refuse.
+// through that bbolt would refuse: where it does, a damaged page made a key of a bucket, or a bucket of a key.
 func (n *node) merge(root *bolt.Tx) error {
 	if err := n.mergeChildren(root); err != nil {
-		return fmt.Errorf("change the state: %w", err)
+		return fmt.Errorf("%w: change it: %w", ErrCorrupt, err)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 type Tx struct {
 	bolt    *bolt.Tx
 	overlay *node // nil in a View
+	opened  []opened
 	after   []func()
 	err     error
 }
@@ -66,7 +67,50 @@ func (tx *Tx) OnCommit(fn func()) { tx.after = append(tx.after, fn) }
 func (tx *Tx) Bucket(path ...string) *Bucket {
 	b := &Bucket{tx: tx, path: slices.Clone(path)}
 	if _, hidden := tx.overlay.find(path); !hidden && !reserved(path) {
-		tx.guarded(func() { b.bolt = find(tx.bolt, path) })
+		tx.guarded(func() { b.bolt = tx.find(path) })
+	}
+	return b
+}
+
+// opened is a bucket that a View found below another one, or below none. What a View reads lies close together, and
+// opening a bucket is most of the work of reading a value; bbolt remembers the open ones in a writer only.
+type opened struct {
+	above, bucket *bolt.Bucket
+	name          string
+}
+
+const mostOpened = 8
+
+// find gives a bucket as the store has it, nil where it has none.
+func (tx *Tx) find(path []string) *bolt.Bucket {
+	if tx.overlay != nil {
+		return find(tx.bolt, path)
+	}
+	var b *bolt.Bucket
+	for _, name := range path {
+		if b = tx.open(b, name); b == nil {
+			return nil
+		}
+	}
+	return b
+}
+
+func (tx *Tx) open(above *bolt.Bucket, name string) (b *bolt.Bucket) {
+	for i := range tx.opened {
+		if o := &tx.opened[i]; o.above == above && o.name == name {
+			return o.bucket
+		}
+	}
+	if above == nil {
+		b = tx.bolt.Bucket([]byte(name))
+	} else {
+		b = above.Bucket([]byte(name))
+	}
+	if b != nil && len(tx.opened) < mostOpened {
+		if tx.opened == nil {
+			tx.opened = make([]opened, 0, mostOpened)
+		}
+		tx.opened = append(tx.opened, opened{above, b, name})
 	}
 	return b
 }
@@ -79,7 +123,7 @@ func (tx *Tx) Buckets(path ...string) []string {
 		tx.guarded(func() {
 			var h holder = tx.bolt
 			if len(path) > 0 {
-				b := find(tx.bolt, path)
+				b := tx.find(path)
 				if b == nil {
 					return
 				}
