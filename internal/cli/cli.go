@@ -17,7 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,7 +61,8 @@ func (s *session) add(parent *cobra.Command, c *generated.Command) {
 	for i, word := range c.Words {
 		node := child(parent, word)
 		if node == nil {
-			node = &cobra.Command{Use: word, Args: cobra.ArbitraryArgs, DisableFlagsInUseLine: true, RunE: group}
+			node = &cobra.Command{Use: word}
+			asGroup(node)
 			parent.AddCommand(node)
 			if i == 0 {
 				s.commands = append(s.commands, node)
@@ -69,6 +70,7 @@ func (s *session) add(parent *cobra.Command, c *generated.Command) {
 		}
 		parent = node
 	}
+	parent.Annotations = nil // it is no mere group
 	newForm(c).command(s, parent)
 }
 
@@ -94,54 +96,11 @@ func (s *session) bind(c *cobra.Command) {
 	_ = c.MarkPersistentFlagDirname("data")
 }
 
-// describeGroups says of a command that is there for those below it what they are.
-func describeGroups(c *cobra.Command) {
-	if c.Short != "" {
-		return
-	}
-	var names []string
-	for _, sub := range c.Commands() {
-		describeGroups(sub)
-		names = append(names, sub.Name())
-	}
-	c.Short = sentenceCase(strings.ReplaceAll(c.Name(), "-", " ")) + ": " + strings.Join(names, ", ")
-}
-
-// group is what a command does that is there for those below it.
-func group(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return unknownCommand(c, args[0])
-	}
-	return c.Help()
-}
-
-func unknownCommand(c *cobra.Command, word string) error {
-	var names []string
-	for _, sub := range c.Commands() {
-		if sub.IsAvailableCommand() {
-			names = append(names, sub.Name())
-		}
-	}
-	if c.SuggestionsMinimumDistance <= 0 {
-		c.SuggestionsMinimumDistance = 2
-	}
-	text := fmt.Sprintf("%s has no command %q; it has %s", c.CommandPath(), word, list(names, "and"))
-	if near := c.SuggestionsFor(word); len(near) > 0 {
-		text += "; did you mean " + list(near, "or") + "?"
-	}
-	return &UsageError{errors.New(text)}
-}
-
 // Run runs the program's root command and gives the exit code. It prints the error, if there is one: in JSON, where
 // the command was asked for that.
 func Run(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SilenceErrors, root.SilenceUsage = true, true
-	if !root.ContainsGroup(Operations.ID) {
-		root.AddGroup(&Operations)
-	}
-	if !root.Runnable() {
-		root.Args, root.RunE = cobra.ArbitraryArgs, group
-	}
+	settleHelp(root)
 	if args == nil {
 		args = []string{}
 	}
@@ -156,7 +115,11 @@ func Run(ctx context.Context, root *cobra.Command, args []string) int {
 	if !running {
 		err = &UsageError{err}
 	}
-	return report(ctx, root.ErrOrStderr(), c, err)
+	asJSON, _ := c.Flags().GetBool("json") // an error means that the command has no such flag
+	if !running {
+		asJSON = slices.Contains(args, "--json") // it may stand behind what is wrong
+	}
+	return report(ctx, root.ErrOrStderr(), c, err, asJSON)
 }
 
 func noteRunning(c *cobra.Command, running *bool) {

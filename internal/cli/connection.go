@@ -160,7 +160,8 @@ func HTTPClient(c Connection) (*http.Client, string, error) {
 		if err != nil {
 			return nil, "", fmt.Errorf("load the client certificate %s with the key %s: %w", c.Certificate, c.Key, err)
 		}
-		config.Certificates = []tls.Certificate{pair}
+		// It is shown even where no authority that the service names issued it: the service says then what is wrong.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, TLSHandshakeTimeout: 10 * time.Second,

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"syscall"
@@ -116,6 +118,9 @@ func explain(ctx context.Context, s *session, c Connection, op *generated.Operat
 	case errors.Is(err, context.DeadlineExceeded):
 		return &connectionError{fmt.Errorf("no answer from %s within %s; --timeout gives it more", c.URL, s.timeout), strings.TrimSpace(unsure)}
 	}
+	if post := (*url.Error)(nil); errors.As(err, &post) {
+		err = post.Err // it would repeat the address
+	}
 	return &connectionError{fmt.Errorf("no answer from %s: %w", c.URL, err), connectionHint(c, err)}
 }
 
@@ -142,7 +147,7 @@ func connectionHint(c Connection, err error) string {
 		return "The host name is not known: is the address right?"
 	case errors.As(err, &alert):
 		return "The service ended the TLS handshake: does it accept the client certificate " + c.Certificate + "?"
-	case errors.As(err, &record):
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		return "What listens there does not speak TLS: is the address right?"
 	case errors.As(err, &unexpected), errors.As(err, &soapFault):
 		return "Is the address that of a BIOS.v service? It ends in /bios."
@@ -179,9 +184,9 @@ func faultCode(name string) int {
 }
 
 // report prints an error and gives the exit code.
-func report(ctx context.Context, w io.Writer, c *cobra.Command, err error) int {
+func report(ctx context.Context, w io.Writer, c *cobra.Command, err error, asJSON bool) int {
 	code := exitCode(ctx, err)
-	if asJSON, e := c.Flags().GetBool("json"); e == nil && asJSON {
+	if asJSON {
 		reportJSON(w, err, code)
 		return code
 	}
@@ -216,7 +221,7 @@ func reportJSON(w io.Writer, err error, code int) {
 	writeIndented(w, map[string]any{"Error": struct {
 		ExitCode int
 		Message  string
-	}{code, err.Error()}})
+	}{code, plain(err.Error(), true)}})
 }
 
 func writeIndented(w io.Writer, v any) {

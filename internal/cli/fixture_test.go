@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
@@ -49,13 +50,17 @@ var asked = []string{"--url", "https://bios.example:8443/bios", "--ca", "root.pe
 // run runs the program's command line against a service. in is standard input.
 func (s *service) run(t *testing.T, in string, args ...string) outcome {
 	t.Helper()
+	return runWith(t.Context(), s.connect, strings.NewReader(in), args)
+}
+
+func runWith(ctx context.Context, connect Connect, in io.Reader, args []string) outcome {
 	var out, err bytes.Buffer
 	root := &cobra.Command{Use: "biosv"}
-	root.AddCommand(Commands(s.connect)...)
-	root.SetIn(strings.NewReader(in))
+	root.AddCommand(Commands(connect)...)
+	root.SetIn(in)
 	root.SetOut(&out)
 	root.SetErr(&err)
-	code := Run(t.Context(), root, args)
+	code := Run(ctx, root, args)
 	return outcome{code, out.String(), err.String()}
 }
 
@@ -108,6 +113,9 @@ func fill(v reflect.Value, name string, s size) {
 	}
 }
 
+// pemText looks like a certificate or a request for one.
+const pemText = "-----BEGIN IT-----\nAAAA\n-----END IT-----\n"
+
 // hostile is text of a service that is not to be trusted: escape sequences, line breaks, a right-to-left override.
 const hostile = "\x1b[2J\x1b]0;owned\a\r\n\tüber\u202e\u0085\u2028 <&\"'> \x7f"
 
@@ -147,7 +155,7 @@ func simple(f generated.Field, t reflect.Type, i int, s size) reflect.Value {
 		} else {
 			v.SetString("")
 			if document(f.Name) {
-				v.SetString("-----BEGIN IT-----\nAAAA\n-----END IT-----\n")
+				v.SetString(pemText)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,7 +9,9 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -137,7 +140,11 @@ func (f *form) command(s *session, c *cobra.Command) {
 		if e.argument || e.set {
 			continue
 		}
-		flag := c.Flags().VarPF(e, strings.TrimPrefix(e.name, "--"), "", e.usage())
+		text := e.usage()
+		if !e.field.Optional {
+			text += " (required)"
+		}
+		flag := c.Flags().VarPF(e, strings.TrimPrefix(e.name, "--"), "", text)
 		if e.field.Kind == generated.Boolean {
 			flag.NoOptDefVal = "true"
 		}
@@ -162,7 +169,9 @@ func (f *form) short() string {
 
 func (f *form) long() string {
 	b := strings.Builder{}
-	b.WriteString(f.spec.Doc + "\n")
+	for _, line := range wrap(f.spec.Doc, helpWidth) {
+		b.WriteString(line + "\n")
+	}
 	for _, s := range f.spec.Set {
 		fmt.Fprintf(&b, "\nThis command sets %s to %s.\n", s[0], s[1])
 	}
@@ -199,9 +208,6 @@ func (e *entry) usage() string {
 		text += ": " + list(e.field.Values, "or")
 	case e.field.Kind == generated.Complex:
 		text += "; see biosv help values"
-	}
-	if !e.field.Optional && !e.argument {
-		text += " (required)"
 	}
 	return text
 }
@@ -321,15 +327,26 @@ func (f *form) request(src *source, args []string) (generated.Request, error) {
 func (e *entry) values(src *source, t reflect.Type) ([]reflect.Value, error) {
 	given := e.given
 	if secret(e.field.Name) && len(given) == 0 {
-		if text := os.Getenv(variable(e.field.Name)); text != "" {
-			return []reflect.Value{reflect.ValueOf(text).Convert(t)}, nil
+		name := variable(e.field.Name)
+		text := os.Getenv(name)
+		if text == "" {
+			return nil, nil
 		}
+		return []reflect.Value{reflect.ValueOf(text).Convert(t)}, sendable("$"+name, text)
 	}
 	if key, value, ok := pair(e.field); ok {
 		return e.pairs(src, t, key, value)
 	}
 	var values []reflect.Value
 	for _, word := range given {
+		if e.field.Kind == generated.Complex {
+			objects, err := e.objects(src, t, word)
+			if err != nil {
+				return nil, err
+			}
+			values = append(values, objects...)
+			continue
+		}
 		v, err := e.value(src, t, word)
 		if err != nil {
 			return nil, err
@@ -352,10 +369,8 @@ func (e *entry) value(src *source, t reflect.Type, word string) (reflect.Value, 
 			return none, err
 		}
 		return reflect.ValueOf(content).Convert(t), nil
-	case generated.Complex:
-		return e.object(src, t, word)
 	case generated.String:
-		text, err := e.text(src, e.field.Name, word, false)
+		text, err := e.text(src, e.field.Name, word, true)
 		if err != nil {
 			return none, err
 		}
@@ -370,46 +385,58 @@ func (e *entry) value(src *source, t reflect.Type, word string) (reflect.Value, 
 	return v, nil
 }
 
-// text reads a text that goes into the element called name. twice has a secret typed twice.
-func (e *entry) text(src *source, name, word string, twice bool) (string, error) {
-	what := e.name
-	if name != e.field.Name {
-		what = name // of an attribute, say
+// text reads a text that goes into what is called name; files tells whether @FILE means a file.
+func (e *entry) text(src *source, name, word string, files bool) (text string, err error) {
+	own := name == e.field.Name // else it is the value of a pair, and a secret would be a new one
+	what := name
+	if own {
+		what = e.name
 	}
-	var text string
-	var err error
-	if !secret(name) {
+	switch {
+	case secret(name):
+		text, err = src.secret(what, word, !own)
+	case files:
 		text, err = src.text(what, word)
-	} else if word != "-" && !strings.HasPrefix(word, "@") || strings.HasPrefix(word, "@@") {
-		return "", usage("%s: a secret does not belong on the command line, where others can read it: write - to be asked for it, or to give it as a line of standard input, or @FILE", what)
-	} else {
-		text, err = src.secret(what, word, twice)
+	default:
+		text = word
 	}
 	if err != nil {
 		return "", err
 	}
-	if at := strings.IndexFunc(text, func(r rune) bool { return !xmlCharacter(r) }); at >= 0 || !utf8.ValidString(text) {
-		return "", usage("%s: only text in UTF-8 without control characters can be sent", what)
+	return text, sendable(what, text)
+}
+
+// sendable refuses text that XML 1.0 cannot hold (section 2.2), without repeating it.
+func sendable(what, text string) error {
+	for at, r := range text {
+		_, size := utf8.DecodeRuneInString(text[at:])
+		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xfffe || r == 0xffff || r == utf8.RuneError && size == 1 {
+			return usage("%s: text in UTF-8 without control characters is expected, and byte %d is none", what, at)
+		}
 	}
-	return text, nil
+	return nil
 }
 
-// xmlCharacter tells whether XML 1.0 can hold a character (section 2.2).
-func xmlCharacter(r rune) bool {
-	return r >= ' ' && r != 0xfffe && r != 0xffff || r == '\t' || r == '\n' || r == '\r'
-}
-
-// object reads a JSON object.
-func (e *entry) object(src *source, t reflect.Type, word string) (reflect.Value, error) {
+// objects reads a JSON object, or where the element is repeated an array of them.
+func (e *entry) objects(src *source, t reflect.Type, word string) (values []reflect.Value, err error) {
 	text, err := src.text(e.name, word)
 	if err != nil {
-		return reflect.Value{}, err
+		return nil, err
 	}
-	v := reflect.New(t).Elem()
-	if err := unmarshal([]byte(text), e.field.Type, v); err != nil {
-		return v, usage("%s: %w", e.name, err)
+	list := []json.RawMessage{json.RawMessage(text)}
+	if e.field.Many && strings.HasPrefix(strings.TrimLeft(text, " \t\r\n"), "[") {
+		if err := json.Unmarshal([]byte(text), &list); err != nil {
+			return nil, usage("%s: a JSON array of objects of the type %s is expected: %w", e.name, e.field.Type, err)
+		}
 	}
-	return v, nil
+	for _, object := range list {
+		v := reflect.New(t).Elem()
+		if err := unmarshal(object, e.field.Type, v); err != nil {
+			return nil, usage("%s: %w", e.name, err)
+		}
+		values = append(values, v)
+	}
+	return values, nil
 }
 
 // pair tells whether a complex type can be written KEY=VALUE: it is a text that must be there, and then a text or any
@@ -433,51 +460,46 @@ func notation(f generated.Field) string {
 }
 
 // pairs reads words of the form KEY=VALUE, for one value, and KEY:=VALUE,VALUE for a list, which may be empty. Words of
-// the same key make one list. A word that begins with a brace is a JSON object.
-func (e *entry) pairs(src *source, t reflect.Type, key, value generated.Field) ([]reflect.Value, error) {
-	var values []reflect.Value
-	byKey := map[string]reflect.Value{}
+// the same key make one list. A word that begins as JSON does, or names a file, is read as JSON.
+func (e *entry) pairs(src *source, t reflect.Type, key, value generated.Field) (values []reflect.Value, err error) {
+	known := map[string]reflect.Value{}
 	for _, word := range e.given {
-		if strings.HasPrefix(word, "{") {
-			v, err := e.object(src, t, word)
+		if word != "" && strings.Contains("{[@", word[:1]) {
+			objects, err := e.objects(src, t, word)
 			if err != nil {
 				return nil, err
 			}
-			values = append(values, v)
+			values = append(values, objects...)
 			continue
 		}
 		name, text, ok := strings.Cut(word, "=")
-		if !ok || name == "" || name == ":" {
-			return nil, usage("%s is expected, and %s is not: see biosv help values", e.name, quoteBriefly(word))
+		name, many := strings.CutSuffix(name, ":")
+		if !ok || name == "" {
+			return nil, usage("%s is expected, and %s is something else; see biosv help values", e.name, beginning(word))
 		}
-		name, isList := strings.CutSuffix(name, ":")
-		if isList && !value.Many {
+		if many && (!value.Many || secret(name)) {
 			return nil, usage("%s: one value is expected, and := gives a list", name)
 		}
-		v, known := byKey[name]
-		if !known || !value.Many {
+		v, ok := known[name]
+		if !ok || !value.Many {
 			v = reflect.New(t).Elem()
 			k, err := scalar(key, elementType(v, key), name)
 			if err != nil {
 				return nil, usage("%q: %w", name, err)
 			}
 			put(v, key, k)
-			byKey[name] = v
+			known[name] = v
 			values = append(values, v)
 		}
 		items := []string{text}
-		if isList {
+		if many && text == "" {
+			items = nil
+		} else if many {
 			items = strings.Split(text, ",")
 		}
-		if isList && text == "" {
-			items = nil
-		}
 		for _, item := range items {
-			if !isList {
-				var err error
-				if item, err = e.text(src, name, item, true); err != nil {
-					return nil, err
-				}
+			if item, err = e.text(src, name, item, !many); err != nil {
+				return nil, err
 			}
 			put(v, value, reflect.ValueOf(item).Convert(elementType(v, value)))
 		}
@@ -485,12 +507,16 @@ func (e *entry) pairs(src *source, t reflect.Type, key, value generated.Field) (
 	return values, nil
 }
 
-// quoteBriefly quotes what a person typed, where it is short enough not to be a mistaken file or secret.
-func quoteBriefly(word string) string {
-	if len(word) > 40 {
+// beginning is how a word begins that is not what it should be: the rest may be secret.
+func beginning(word string) string {
+	end := strings.IndexFunc(word, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	switch {
+	case end < 0:
+		return strconv.Quote(word)
+	case end == 0:
 		return "what was given"
 	}
-	return fmt.Sprintf("%q", word)
+	return strconv.Quote(word[:end]) + " and what follows it"
 }
 
 // destination is the file that the answer's document goes to; empty for none.

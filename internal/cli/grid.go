@@ -12,20 +12,24 @@ type grid struct {
 	rows  [][]string
 }
 
-// narrowest is the width below which no column that needs more is made narrower.
-const narrowest = 12
+// longWord is the length from which on a word may be broken where there is no room for it.
+const longWord = 24
 
 // lines lays a table out. Where the width has a bound, the widest columns are made narrower and their text is
 // wrapped; where even that does not fit, every row is a list of labels and values.
 func (g *grid) lines(width int) []string {
-	widths := make([]int, len(g.head))
+	widths, least := make([]int, len(g.head)), make([]int, len(g.head))
 	for i, h := range g.head {
-		widths[i] = utf8.RuneCountInString(h)
+		widths[i], least[i] = utf8.RuneCountInString(h), longest(h)
 		for _, row := range g.rows {
 			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+			least[i] = max(least[i], min(longest(row[i]), longWord))
+		}
+		if widths[i] > 2*longWord {
+			least[i] = max(least[i], longWord) // sentences in a narrow column are no pleasure to read
 		}
 	}
-	if width > 0 && !shrink(widths, width) {
+	if width > 0 && !shrink(widths, least, width) {
 		return g.list(width)
 	}
 	lines := g.row(nil, g.head, widths)
@@ -35,20 +39,21 @@ func (g *grid) lines(width int) []string {
 	return lines
 }
 
-// shrink makes the widest columns narrower until all fit, and tells whether they do.
-func shrink(widths []int, width int) bool {
+// shrink makes the widest columns narrower until all fit, and tells whether they do. No column gets narrower than its
+// least.
+func shrink(widths, least []int, width int) bool {
 	total := 2 * (len(widths) - 1)
 	for _, w := range widths {
 		total += w
 	}
 	for ; total > width; total-- {
-		widest := 0
+		widest := -1
 		for i, w := range widths {
-			if w > widths[widest] {
+			if w > least[i] && (widest < 0 || w > widths[widest]) {
 				widest = i
 			}
 		}
-		if widths[widest] <= narrowest {
+		if widest < 0 {
 			return false
 		}
 		widths[widest]--
@@ -115,28 +120,43 @@ func pad(text string, width int, right bool) string {
 	return text + space
 }
 
-// wrap breaks text into lines of at most width characters: at a space where there is one, else where it must. 0 means
-// that the width has no bound.
-func wrap(text string, width int) []string {
-	if width <= 0 {
-		return []string{text}
-	}
-	var lines []string
-	rest := []rune(text)
-	for len(rest) > width {
-		at := width
-		for at > 0 && rest[at] != ' ' {
-			at--
+// longest is the length of the longest part of a text that [wrap] would not break by itself.
+func longest(text string) int {
+	most, since := 0, 0
+	for _, r := range text {
+		if r == ' ' {
+			since = 0
+			continue
 		}
-		if at == 0 {
-			at = width
-		}
-		lines = append(lines, strings.TrimRight(string(rest[:at]), " "))
-		for rest = rest[at:]; len(rest) > 0 && rest[0] == ' '; rest = rest[1:] {
+		since++
+		most = max(most, since)
+		if r == '/' {
+			since = 0
 		}
 	}
-	if len(rest) > 0 || len(lines) == 0 {
-		lines = append(lines, string(rest))
+	return most
+}
+
+// wrap breaks text into lines of at most width characters: at line breaks, at spaces, after slashes, and where there is
+// none of them, where it must. 0 means that the width has no bound.
+func wrap(text string, width int) (lines []string) {
+	for line := range strings.SplitSeq(text, "\n") {
+		rest := []rune(line)
+		for width > 0 && len(rest) > width {
+			at := width
+			for at > 0 && rest[at] != ' ' && rest[at-1] != '/' {
+				at--
+			}
+			if at == 0 {
+				at = width
+			}
+			lines = append(lines, strings.TrimRight(string(rest[:at]), " "))
+			for rest = rest[at:]; len(rest) > 0 && rest[0] == ' '; rest = rest[1:] {
+			}
+		}
+		if len(rest) > 0 || line == "" {
+			lines = append(lines, string(rest))
+		}
 	}
 	return lines
 }

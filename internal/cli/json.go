@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf16"
 
 	"biosv/generated"
 )
@@ -83,14 +85,26 @@ func writeElement(b *bytes.Buffer, f generated.Field, v reflect.Value) error {
 	return nil
 }
 
-// writeString keeps < and > readable, which package json would not.
+// writeString keeps < and > readable, which package json would not, and escapes every character that a terminal might
+// obey, which package json would not either.
 func writeString(b *bytes.Buffer, s string) error {
-	e := json.NewEncoder(b)
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(s); err != nil {
 		return err
 	}
-	b.Truncate(b.Len() - 1) // Encode ends the line
+	for _, r := range strings.TrimSuffix(text.String(), "\n") {
+		switch {
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(b, `\u%04x`, r)
+		}
+	}
 	return nil
 }
 
@@ -103,7 +117,7 @@ func unmarshal(data []byte, name string, v reflect.Value) error {
 	if err := d.Decode(&object); err != nil {
 		return fmt.Errorf("a JSON object of the type %s is expected: %w", name, err)
 	}
-	if d.More() {
+	if _, err := d.Token(); err != io.EOF {
 		return fmt.Errorf("one JSON object of the type %s is expected, and more follows it", name)
 	}
 	return readObject(object, name, v)

@@ -25,6 +25,7 @@ type printer struct {
 	out     strings.Builder
 	indent  int
 	waiting [][2]string // pairs that are aligned with those that may follow
+	below   bool        // what comes now stands below a table, and is set apart from it
 }
 
 // terminalWidth is the width of the terminal that w is; 0 where it is none.
@@ -101,6 +102,9 @@ func (p *printer) element(f generated.Field, found []reflect.Value, alone bool) 
 		p.section(f, found)
 	case f.Kind == generated.Complex && alone && len(found) == 1:
 		p.structure(f.Type, found[0])
+		if p.String() == "" {
+			p.pairs([][2]string{{label(f.Name), "none"}}) // all of it is optional, and absent
+		}
 	case f.Kind == generated.Complex:
 		p.section(f, found)
 	case document(f.Name):
@@ -109,7 +113,7 @@ func (p *printer) element(f generated.Field, found []reflect.Value, alone bool) 
 			p.line(strings.TrimSuffix(plain(v.String(), true), "\n"))
 		}
 	default:
-		p.pairs([][2]string{{label(f.Name), orNone(cell(f, found))}})
+		p.pairs([][2]string{{label(f.Name), lines(f, found)}})
 	}
 }
 
@@ -117,7 +121,7 @@ func (p *printer) element(f generated.Field, found []reflect.Value, alone bool) 
 func (p *printer) structure(name string, v reflect.Value) {
 	for _, f := range generated.Types[name] {
 		if values, ok := elements(v, f); ok && f.Kind != generated.Complex && len(values) > 0 {
-			p.pairs([][2]string{{label(f.Name), cell(f, values)}})
+			p.pairs([][2]string{{label(f.Name), lines(f, values)}})
 		}
 	}
 	for _, f := range generated.Types[name] {
@@ -196,6 +200,7 @@ func (p *printer) rows(name string, columns []string, values []reflect.Value) {
 	for _, line := range g.lines(p.room()) {
 		p.line(line)
 	}
+	p.below = true
 }
 
 // cell is the text of an element's values. An empty text is shown as "", to tell it from none.
@@ -238,11 +243,21 @@ func show(f generated.Field, v reflect.Value) string {
 	return plain(v.String(), false)
 }
 
-func orNone(text string) string {
-	if text == "" {
+// lines is like [cell], but gives sentences a line each, and says in words that there is no value.
+func lines(f generated.Field, values []reflect.Value) string {
+	var list []string
+	separator := ", "
+	for _, v := range values {
+		text := show(f, v)
+		if strings.Contains(text, " ") {
+			separator = "\n"
+		}
+		list = append(list, text)
+	}
+	if len(list) == 0 {
 		return "none"
 	}
-	return text
+	return strings.Join(list, separator)
 }
 
 // fault prints a fault: its sentence, then what else it says.
@@ -271,7 +286,7 @@ func (p *printer) fault(f generated.Fault) {
 			p.gap()
 			p.rows(field.Type, columns, values)
 		default:
-			p.pairs([][2]string{{label(field.Name), cell(field, values)}})
+			p.pairs([][2]string{{label(field.Name), lines(field, values)}})
 		}
 	}
 	p.flush()
@@ -299,6 +314,7 @@ func (p *printer) line(text string) {
 // gap leaves a line free, where something stands above.
 func (p *printer) gap() {
 	p.flush()
+	p.below = false
 	if p.out.Len() > 0 && !strings.HasSuffix(p.out.String(), "\n\n") {
 		p.out.WriteByte('\n')
 	}
@@ -308,6 +324,9 @@ func (p *printer) gap() {
 func (p *printer) flush() {
 	list := p.waiting
 	p.waiting = nil
+	if len(list) > 0 && p.below {
+		p.gap()
+	}
 	labels := 0
 	for _, pair := range list {
 		labels = max(labels, utf8.RuneCountInString(pair[0]))

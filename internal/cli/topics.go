@@ -56,8 +56,8 @@ Names with values, as in biosv attributes set:
   NAME=VALUE        one value, taken as it is: a comma in it is a comma, and NAME= is the empty text
   NAME:=A,B,C       a list in its order; NAME:= is the empty list
   NAME=A NAME=B     a list too, for values that hold a comma
-  {"Name":…}        a JSON object with the contract's names, for anything else; so are all other elements written
-                    that have parts
+  {"Name":…}        a JSON object with the contract's names, for anything else, or a JSON array of such objects
+  @FILE             the same from a file, such as [{"Name":"AssetTag","NewValue":["rack-7"]}]
 
 Secrets do not belong on the command line, where others can read them. Where one is wanted, and for every NAME that ends in
 Password or Secret:

@@ -73,10 +73,12 @@ func (s *source) file(what, path string, most int64) ([]byte, error) {
 }
 
 // secret gives the secret that a word stands for: - asks for it without echo, or reads a line where standard input
-// is no terminal. twice has it typed twice, where it is a new one.
+// is no terminal; @FILE reads it from a file. twice has it typed twice, where it is a new one.
 func (s *source) secret(what, word string, twice bool) (string, error) {
-	if word != "-" {
+	if strings.HasPrefix(word, "@") && !strings.HasPrefix(word, "@@") {
 		return s.text(what, word)
+	} else if word != "-" {
+		return "", usage("%s: a secret does not belong on the command line, where others can read it: write - to be asked for it or to give it as a line of standard input, or @FILE", what)
 	}
 	f, ok := s.in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
