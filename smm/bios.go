@@ -40,6 +40,7 @@ type BIOS struct {
 
 	mu       sync.RWMutex
 	machines map[string]Machine
+	closed   map[string]bool // domains whose machines could not be opened, or were closed while they stay
 }
 
 // New makes a BIOS over a store.
@@ -47,7 +48,7 @@ func New(c Config) *BIOS {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
-	return &BIOS{store: c.Store, ledger: c.Ledger, clock: c.Clock, log: c.Log, openers: c.Machines, machines: map[string]Machine{}}
+	return &BIOS{store: c.Store, ledger: c.Ledger, clock: c.Clock, log: c.Log, openers: c.Machines, machines: map[string]Machine{}, closed: map[string]bool{}}
 }
 
 // Configure names the function that keeps settings. It is called once, before [BIOS.Start].
@@ -60,6 +61,9 @@ func (b *BIOS) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start the domains: %w", err)
 	}
+	b.mu.Lock()
+	b.closed = map[string]bool{} // those of domains that a restored state does not have
+	b.mu.Unlock()
 	for _, d := range domains {
 		if err := b.OpenMachine(ctx, d); err != nil {
 			b.log.Error("a domain is not available", "domain", d.Name, "error", err)
@@ -72,7 +76,10 @@ func (b *BIOS) Start(ctx context.Context) error {
 func (b *BIOS) Close() error {
 	b.mu.Lock()
 	machines := b.machines
-	b.machines = map[string]Machine{}
+	b.machines, b.closed = map[string]Machine{}, map[string]bool{}
+	for name := range machines {
+		b.closed[name] = true
+	}
 	b.mu.Unlock()
 	var errs []error
 	for name, m := range machines {

@@ -51,44 +51,54 @@ type Configurer interface {
 	Apply(tx *Tx) (Settings, error)
 }
 
-// Machine gives the open machine of a domain.
+// Machine gives the open machine of a domain; UnavailableFault where there is one that is not open.
 func (b *BIOS) Machine(domain string) (Machine, error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if m, ok := b.machines[domain]; ok {
 		return m, nil
 	}
+	if b.closed[domain] {
+		return nil, fault.Unavailable(fault.MachineUnavailable, 0, "The machine of %s is not open; the service's log tells why.", domain)
+	}
 	return nil, fault.NotFound(fault.UnknownDomain, "", domain, "There is no domain %q; ListDomains names those that are.", domain)
 }
 
 // OpenMachine opens the machine of a domain whose record is in the store.
 func (b *BIOS) OpenMachine(ctx context.Context, d Domain) error {
+	m, err := b.open(ctx, d)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err != nil {
+		b.closed[d.Name] = true
+		return fmt.Errorf("open the machine of %s: %w", d.Name, err)
+	}
+	b.machines[d.Name] = m
+	delete(b.closed, d.Name)
+	return nil
+}
+
+func (b *BIOS) open(ctx context.Context, d Domain) (Machine, error) {
 	open, ok := b.openers[d.Kind]
 	if !ok {
-		return fmt.Errorf("open the machine of %s: this biosv has no machines of kind %s", d.Name, d.Kind)
+		return nil, fmt.Errorf("this biosv has no machines of kind %s", d.Kind)
 	}
 	var settings Settings
 	if err := b.View(ctx, b.localCall(d.Name), func(tx *Tx) (err error) {
 		settings, err = b.configurer.Settings(tx)
 		return err
 	}); err != nil {
-		return fmt.Errorf("open the machine of %s: %w", d.Name, err)
+		return nil, err
 	}
-	m, err := open(ctx, d, settings, &supervisor{b, d.Name})
-	if err != nil {
-		return fmt.Errorf("open the machine of %s: %w", d.Name, err)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.machines[d.Name] = m
-	return nil
+	return open(ctx, d, settings, &supervisor{b, d.Name})
 }
 
-// CloseMachine lets go of a domain's machine.
+// CloseMachine lets go of the machine of a domain that is no more.
 func (b *BIOS) CloseMachine(domain string) error {
 	b.mu.Lock()
 	m, ok := b.machines[domain]
 	delete(b.machines, domain)
+	delete(b.closed, domain)
 	b.mu.Unlock()
 	if !ok {
 		return nil

@@ -53,14 +53,10 @@ var (
 )
 
 // registry gives the registry of a domain's machine, made ready once while the machine is open.
-func (f *Function) registry(ctx context.Context, call generated.Call) (*registry, error) {
+func (f *Function) registry(call generated.Call) (*registry, error) {
 	m, err := f.bios.Machine(call.Domain)
 	if err != nil {
-		// The domain may be there all the same.
-		if err := f.bios.View(ctx, call, func(*smm.Tx) error { return nil }); err != nil {
-			return nil, err
-		}
-		return nil, fault.Unavailable(fault.MachineUnavailable, 0, "The machine of %s is not open, so nobody knows its attributes; the service's log tells why.", call.Domain)
+		return nil, err
 	}
 	return f.ready(call.Domain, m)
 }
@@ -106,7 +102,7 @@ func (r *registry) named(op *generated.Operation, names []string) ([]*definition
 
 // GetAttributes gives attributes with their current and pending values.
 func (f *Function) GetAttributes(ctx context.Context, call generated.Call, request *generated.GetAttributesRequest) (*generated.GetAttributesReply, error) {
-	r, err := f.registry(ctx, call)
+	r, err := f.registry(call)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +142,7 @@ func (r *registry) shown(v *values) []*definition {
 
 // GetAttributeRegistry gives what the machine tells of its attributes.
 func (f *Function) GetAttributeRegistry(ctx context.Context, call generated.Call, _ *generated.GetAttributeRegistryRequest) (*generated.GetAttributeRegistryReply, error) {
-	r, err := f.registry(ctx, call)
+	r, err := f.registry(call)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +151,7 @@ func (f *Function) GetAttributeRegistry(ctx context.Context, call generated.Call
 
 // GetPendingAttributes gives the values that wait, hidden attributes' too: whoever set one must find it again.
 func (f *Function) GetPendingAttributes(ctx context.Context, call generated.Call, _ *generated.GetPendingAttributesRequest) (*generated.GetPendingAttributesReply, error) {
-	r, err := f.registry(ctx, call)
+	r, err := f.registry(call)
 	if err != nil {
 		return nil, err
 	}

@@ -531,7 +531,7 @@ func TestAMachineThatIsOpenedAgainBringsItsRegistry(t *testing.T) {
 	t.Parallel()
 	b := newBIOS(t, testRegistry())
 	b.set(value("AssetTag", "0123456789"))
-	must(t, b.bios.CloseMachine(domain))
+	must(t, b.bios.Close())
 	_, err := b.GetAttributes(t.Context(), b.call(), &generated.GetAttributesRequest{})
 	wantCode(t, "attributes of a machine that is closed", err, fault.MachineUnavailable)
 	other := testRegistry()

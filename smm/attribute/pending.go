@@ -52,7 +52,7 @@ func (f *Function) Apply(tx *smm.Tx) (smm.Settings, error) {
 // DiscardPendingAttributes takes pending values away: those named, each of which must have one, or all.
 func (f *Function) DiscardPendingAttributes(ctx context.Context, call generated.Call, request *generated.DiscardPendingAttributesRequest) (*generated.DiscardPendingAttributesReply, error) {
 	op := generated.OpDiscardPendingAttributes
-	r, err := f.registry(ctx, call)
+	r, err := f.registry(call)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (p *plan) leavesWhole(v *values, taken map[*definition]bool) error {
 // defaults belongs together. Passwords stay.
 func (f *Function) ResetAttributes(ctx context.Context, call generated.Call, request *generated.ResetAttributesRequest) (*generated.ResetAttributesReply, error) {
 	op := generated.OpResetAttributes
-	r, err := f.registry(ctx, call)
+	r, err := f.registry(call)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +173,7 @@ func (f *Function) ResetAttributes(ctx context.Context, call generated.Call, req
 // SaveDefaultAttributes keeps the current values as the saved defaults; those that wait are not among them.
 func (f *Function) SaveDefaultAttributes(ctx context.Context, call generated.Call, request *generated.SaveDefaultAttributesRequest) (*generated.SaveDefaultAttributesReply, error) {
 	op := generated.OpSaveDefaultAttributes
-	r, err := f.registry(ctx, call)
+	r, err := f.registry(call)
 	if err != nil {
 		return nil, err
 	}

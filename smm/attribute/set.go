@@ -25,7 +25,7 @@ func (it *item) removes() bool { return it.secret() && it.value[0] == "" }
 // SetAttributes changes attributes, all or none.
 func (f *Function) SetAttributes(ctx context.Context, call generated.Call, request *generated.SetAttributesRequest) (*generated.SetAttributesReply, error) {
 	op := generated.OpSetAttributes
-	r, err := f.registry(ctx, call)
+	r, err := f.registry(call)
 	if err != nil {
 		return nil, err
 	}
