@@ -70,16 +70,6 @@ type Envelope struct {
 	Headers []Header
 }
 
-// Header gives a block by name.
-func (e *Envelope) Header(space, local string) (Header, bool) {
-	for _, h := range e.Headers {
-		if h.Local == local && h.Space == space {
-			return h, true
-		}
-	}
-	return Header{}, false
-}
-
 // Read reads an envelope up to the first child of its body, which is then the reader's current element. The
 // envelope is never nil: where nothing is known of the version, it is SOAP 1.1.
 func Read(r *xmltext.Reader) (*Envelope, error) {

@@ -183,9 +183,10 @@ func (p *Reply) fault12(r *xmltext.Reader) error {
 // code reads a fault code; SOAP 1.1 has finer ones after a dot (section 4.4.1).
 func (p *Reply) code(value string) {
 	local, _, _ := strings.Cut(value[strings.LastIndexByte(value, ':')+1:], ".")
-	for code, name := range codes[p.Version] {
-		if name == local && code != DataEncodingUnknown {
+	for code := Receiver; code <= DataEncodingUnknown; code++ {
+		if codes[p.Version][code] == local {
 			p.Fault.Code = code
+			return
 		}
 	}
 }

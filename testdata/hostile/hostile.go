@@ -7,7 +7,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"biosv/envelope"
+	"biosv/testdata/table"
 )
 
 //go:embed README.md *.xml *.http
@@ -61,62 +62,26 @@ func (a Attack) Stranger(bytes, most int) Answer {
 
 // Corpus gives all attacks, those of the files and those that are made, in the order of README.md.
 var Corpus = sync.OnceValues(func() (all []Attack, err error) {
-	text, err := files.ReadFile("README.md")
+	rows, err := table.Read(files, slices.Collect(maps.Keys(made)), 3)
 	if err != nil {
 		return nil, err
 	}
-	unsaid := map[string]bool{}
-	for name := range made {
-		unsaid[name] = true
-	}
-	names, err := fs.Glob(files, "*.*")
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		unsaid[name] = name != "README.md"
-	}
-	var errs []error
-	for line := range strings.Lines(string(text)) {
-		name, rest, ok := strings.Cut(strings.TrimPrefix(line, "| `"), "` | ")
-		if !ok || !strings.HasPrefix(line, "| `") {
-			continue
-		}
-		a := Attack{Name: name, HTTP: strings.HasSuffix(name, ".http")}
-		if !unsaid[name] {
-			errs = append(errs, fmt.Errorf("README.md tells of %s, which is not there", name))
-			continue
-		}
-		delete(unsaid, name)
-		cells := strings.Split(strings.TrimSuffix(strings.TrimSpace(rest), " |"), " | ")
-		if len(cells) != 3 {
-			errs = append(errs, fmt.Errorf("README.md: %s: %d cells", name, len(cells)))
-			continue
-		}
-		if err := a.read(cells[1], cells[2]); err != nil {
-			errs = append(errs, fmt.Errorf("README.md: %s: %w", name, err))
+	for _, r := range rows {
+		a := Attack{Name: r.File, HTTP: strings.HasSuffix(r.File, ".http")}
+		if err := a.read(r.Cells[1], r.Cells[2]); err != nil {
+			return nil, fmt.Errorf("README.md: %s: %w", a.Name, err)
 		}
 		all = append(all, a)
 	}
-	for name, not := range unsaid {
-		if not {
-			errs = append(errs, fmt.Errorf("README.md does not tell of %s", name))
-		}
-	}
-	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return all, errors.Join(errs...)
+	return all, nil
 })
 
 // read reads the cells that say what is to happen.
-func (a *Attack) read(as, answer string) error {
-	switch as {
-	case envelope.SOAP11.String():
-		a.As, a.Status = envelope.SOAP11, http.StatusInternalServerError
-	case envelope.SOAP12.String():
-		a.As, a.Status = envelope.SOAP12, http.StatusInternalServerError
-	default:
-		return fmt.Errorf("%q is no version of SOAP", as)
+func (a *Attack) read(as, answer string) (err error) {
+	if a.As, err = table.Version(as); err != nil {
+		return err
 	}
+	a.Status = http.StatusInternalServerError
 	words := strings.Fields(answer)
 	if a.As == envelope.SOAP12 && words[0] == "Sender" {
 		a.Status = http.StatusBadRequest
