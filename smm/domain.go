@@ -38,8 +38,11 @@ func (b *BIOS) Domains(ctx context.Context) (domains []Domain, err error) {
 	return domains, err
 }
 
+// records are read at every request.
+var records store.Memo[Domain]
+
 func readDomain(s *store.Tx, name string) (Domain, error) {
-	d, ok, err := store.GetJSON[Domain](s.Bucket("domain", name, "bios"), "record")
+	d, ok, err := records.Get(s.Bucket("domain", name, "bios"), "record")
 	if err == nil && !ok {
 		err = fault.NotFound(fault.UnknownDomain, "", name, "There is no domain %q; ListDomains names those that are.", name)
 	}

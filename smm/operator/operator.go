@@ -57,9 +57,12 @@ var _ generated.OperatorPort = (*Function)(nil)
 
 const bucket = "operator"
 
+// accounts are read at every request of a person's.
+var accounts store.Memo[account]
+
 // Role gives the role that an operator has in a transaction; [security.NoRole] for whoever is none.
 func Role(tx *store.Tx, name string) (security.Role, error) {
-	a, ok, err := store.GetJSON[account](tx.Bucket("shared", bucket), name)
+	a, ok, err := accounts.Get(tx.Bucket("shared", bucket), name)
 	if err != nil || !ok {
 		return security.NoRole, err
 	}
