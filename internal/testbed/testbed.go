@@ -59,9 +59,10 @@ func Program(t testing.TB) string {
 
 // Options say how a service is started. The zero value is an empty folder, and everything as the program has it.
 type Options struct {
-	Data string   // data folder; empty means a new one
-	Args []string // further arguments of biosv serve
-	Env  []string // further variables of the environment
+	Program string   // path of the program; empty means that it is built
+	Data    string   // data folder; empty means a new one
+	Args    []string // further arguments of biosv serve
+	Env     []string // further variables of the environment
 }
 
 // Service is a running service.
@@ -84,7 +85,10 @@ const (
 // where it does not stop cleanly.
 func Start(t testing.TB, o Options) *Service {
 	t.Helper()
-	bin := Program(t)
+	bin := o.Program
+	if bin == "" {
+		bin = Program(t)
+	}
 	s := &Service{Data: o.Data, ended: make(chan error, 1)}
 	if s.Data == "" {
 		s.Data = filepath.Join(t.TempDir(), "data")
