@@ -45,21 +45,30 @@ type place struct {
 
 // take waits for room, and gives up with an UnavailableFault.
 func (r *room) take(ctx context.Context, peer string, bytes int64) (*place, error) {
-	ctx, cancel := context.WithTimeout(ctx, roomTime)
-	defer cancel()
-	p := &place{room: r, peer: peer, share: r.enter(peer)}
-	err := p.share.Acquire(ctx, bytes)
-	if err == nil {
-		if err = r.all.Acquire(ctx, bytes); err != nil {
-			p.share.Release(bytes)
+	p := &place{room: r, peer: peer, share: r.enter(peer), bytes: bytes}
+	if p.share.TryAcquire(bytes) { // there is room nearly always, and a timer costs more than the rest of this
+		if r.all.TryAcquire(bytes) {
+			return p, nil
 		}
+		p.share.Release(bytes)
 	}
-	if err != nil {
+	if err := p.wait(ctx); err != nil {
 		r.leave(peer)
 		return nil, fault.Unavailable(fault.Overloaded, roomTime, "Requests that came before fill the memory that there is for requests: nothing was changed.")
 	}
-	p.bytes = bytes
 	return p, nil
+}
+
+func (p *place) wait(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, roomTime)
+	defer cancel()
+	err := p.share.Acquire(ctx, p.bytes)
+	if err == nil {
+		if err = p.room.all.Acquire(ctx, p.bytes); err != nil {
+			p.share.Release(p.bytes)
+		}
+	}
+	return err
 }
 
 // keep gives back what a body shorter than expected does not need.
