@@ -53,7 +53,7 @@ dom0 and a simulated domain demo. It says "biosv: ready on https://ADDRESS/bios"
 	}
 	f := cmd.Flags()
 	f.StringVar(&s.data, "data", defaultData(), "data folder ($BIOSV_DATA)")
-	f.StringVar(&s.listen, "listen", "127.0.0.1:8443", "address to listen on")
+	f.StringVar(&s.listen, "listen", defaultListen, "address to listen on")
 	f.StringVar(&s.metrics, "metrics", "127.0.0.1:0", "address for /healthz and /metrics, or none; port 0 takes a free one, which the log names")
 	f.StringVar(&s.publicURL, "public-url", "", "address that the contract bears, where clients use another than they seem to; ends in /bios")
 	f.StringVar(&s.tpm, "tpm", "auto", "auto, device:PATH, swtpm, or software (no TPM at all)")
@@ -69,6 +69,8 @@ dom0 and a simulated domain demo. It says "biosv: ready on https://ADDRESS/bios"
 	}
 	return cmd
 }
+
+const defaultListen = "127.0.0.1:8443"
 
 func defaultData() string {
 	if d := os.Getenv("BIOSV_DATA"); d != "" {
