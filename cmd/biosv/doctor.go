@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"biosv/internal/cli"
 	"biosv/internal/doctor"
 	"biosv/machine/host"
 	"biosv/security/pki"
@@ -61,7 +62,7 @@ Run it as the user that the service runs as, with the flags that serve is to hav
 func (s *settings) examined() (doctor.Config, error) {
 	source, err := tpm.ParseSource(s.tpm)
 	if err != nil {
-		return doctor.Config{}, fmt.Errorf("--tpm: %w", err)
+		return doctor.Config{}, &cli.UsageError{Err: fmt.Errorf("--tpm: %w", err)}
 	}
 	root := os.DirFS("/")
 	c := doctor.Config{

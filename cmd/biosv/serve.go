@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"biosv/internal/cli"
 	"biosv/internal/durable"
 	"biosv/security/tpm"
 	"biosv/service/listen"
@@ -44,9 +45,12 @@ dom0 and a simulated domain demo. It says "biosv: ready on https://ADDRESS/bios"
 		Example: "  biosv serve --data /var/lib/biosv --listen 0.0.0.0:8443",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.check(); err != nil {
+				return &cli.UsageError{Err: err}
+			}
 			log, err := logger(s.logFormat, s.logLevel)
 			if err != nil {
-				return err
+				return &cli.UsageError{Err: err}
 			}
 			return serve(cmd.Context(), s, log)
 		},
@@ -112,9 +116,6 @@ func (s *settings) check() error {
 
 // serve runs the service until the context ends.
 func serve(ctx context.Context, s settings, log *slog.Logger) (err error) {
-	if err := s.check(); err != nil {
-		return err
-	}
 	inner, err := net.Listen("tcp", s.listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)

@@ -48,9 +48,8 @@ func settleHelp(root *cobra.Command) {
 	if !root.ContainsGroup(Operations.ID) {
 		root.AddGroup(&Operations)
 	}
-	if !root.Runnable() {
-		asGroup(root)
-	}
+	root.InitDefaultCompletionCmd()
+	groups(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		// A word that is no command leaves flags behind it that nobody knows.
 		if words := c.Flags().Args(); c.Annotations["group"] != "" && len(words) > 0 {
@@ -77,6 +76,16 @@ func settleHelp(root *cobra.Command) {
 		about.InitDefaultHelpFlag()
 		about.InitDefaultVersionFlag()
 		return about.Help()
+	}
+}
+
+// groups makes of every command that does nothing itself, and has commands below it, one that says so.
+func groups(c *cobra.Command) {
+	if !c.Runnable() && c.HasSubCommands() {
+		asGroup(c)
+	}
+	for _, sub := range c.Commands() {
+		groups(sub)
 	}
 }
 

@@ -227,7 +227,7 @@ func show(f generated.Field, v reflect.Value) string {
 	case generated.Binary:
 		return fmt.Sprintf("%d bytes", v.Len())
 	case generated.DateTime:
-		return moment(v).UTC().Format(time.RFC3339Nano)
+		return moment(v).UTC().Format(time.RFC3339) // the fractions of a second are for --json
 	case generated.Complex:
 		var parts []string
 		for _, inner := range generated.Types[f.Type] {
