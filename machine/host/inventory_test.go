@@ -263,6 +263,8 @@ func TestProcessorsOfTheKernelAreCountedByPackage(t *testing.T) {
 			"sys/devices/system/cpu/cpu0/topology/physical_package_id": "0\n", "sys/devices/system/cpu/cpu0/topology/core_id": "0\n",
 			"sys/devices/system/cpu/cpu1/topology/physical_package_id": "0\n", "sys/devices/system/cpu/cpu1/topology/core_id": "1\n"},
 			[]*generated.ProcessorInventory{{Socket: "Package 0", CoreCount: 2, EnabledCoreCount: 2, ThreadCount: 2, Feature: []string{"aes", "asimd"}}}},
+		{"a count that is none", map[string]string{"proc/cpuinfo": "processor : 0\nphysical id : 0\ncore id : 0\ncpu cores : -1\n"},
+			[]*generated.ProcessorInventory{{Socket: "Package 0", CoreCount: 1, EnabledCoreCount: 1, ThreadCount: 1}}},
 		{"no topology", map[string]string{"proc/cpuinfo": "processor : 0\nflags : lm\n"}, nil},
 		{"a topology that the kernel does not know", map[string]string{"proc/cpuinfo": "processor : 0\n", "sys/devices/system/cpu/cpu0/topology/physical_package_id": "-1\n", "sys/devices/system/cpu/cpu0/topology/core_id": "0\n"}, nil},
 		{"no file", nil, nil},

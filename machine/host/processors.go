@@ -27,8 +27,8 @@ type cpu struct {
 	x86            bool
 	model          string
 	flags          map[string]bool
-	pack, core     int64 // -1 where the kernel does not say
-	coresOfPackage int64 // those that are in use; 0 where the kernel does not say
+	pack, core     int64  // -1 where the kernel does not say
+	coresOfPackage uint32 // those that are in use; 0 where the kernel does not say
 }
 
 // cpus reads /proc/cpuinfo: blocks of lines "key : value", one block a logical processor. What it does not say of
@@ -55,7 +55,9 @@ func (h *Host) cpus() (list []cpu) {
 			pack: h.topology(fields["physical id"], topology+"physical_package_id"),
 			core: h.topology(fields["core id"], topology+"core_id"),
 		}
-		c.coresOfPackage, _ = strconv.ParseInt(fields["cpu cores"], 10, 32)
+		if n, err := strconv.ParseUint(fields["cpu cores"], 10, 16); err == nil {
+			c.coresOfPackage = uint32(n)
+		}
 		flags, x86 := fields["flags"]
 		c.x86 = x86
 		for f := range strings.FieldsSeq(flags + " " + fields["Features"]) {
@@ -123,7 +125,7 @@ func processorsByKernel(cpus []cpu) (list []*generated.ProcessorInventory) {
 	slices.Sort(order)
 	for _, id := range order {
 		members := packages[id]
-		cores := uint32(members[0].coresOfPackage)
+		cores := members[0].coresOfPackage
 		if cores == 0 {
 			seen := map[int64]bool{}
 			for _, c := range members {

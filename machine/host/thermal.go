@@ -55,7 +55,10 @@ func (h *Host) Thermal(ctx context.Context) (*generated.ThermalReading, error) {
 		}
 	}
 	if len(reading.Sensor)+len(reading.Fan) == 0 {
-		return nil, fault.Unavailable(fault.NotOnThisHost, 0, "This host shows no sensor that answers: %d chips stand in /%s. A virtual machine has none; a physical one needs its kernel's driver for them.", len(chips), hwmon)
+		if len(chips) == 0 {
+			return nil, fault.Unavailable(fault.NotOnThisHost, 0, "This host shows no sensors in /%s. A virtual machine has none of its own; a physical one needs its kernel's drivers for them.", hwmon)
+		}
+		return nil, fault.Unavailable(fault.NotOnThisHost, 0, "No sensor of this host answers, of %d chips in /%s.", len(chips), hwmon)
 	}
 	// hwmon numbers chips as their drivers come: names are steadier.
 	slices.SortStableFunc(reading.Sensor, func(a, b *generated.ThermalSensor) int { return compareNames(a.Name, b.Name) })
