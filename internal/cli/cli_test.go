@@ -65,6 +65,45 @@ func TestEveryExampleOfTheContractAsksForItsOperation(t *testing.T) {
 	}
 }
 
+// What the documentation tells people to type is understood.
+func TestCommandsInTheDocumentationAreUnderstood(t *testing.T) {
+	var lines []string
+	for _, name := range []string{"README.md", "docs/guide.md"} {
+		text, err := os.ReadFile("../../" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			line, indented := strings.CutPrefix(line, "    ")
+			if command, ok := strings.CutPrefix(strings.TrimPrefix(line, "bin/"), "biosv "); ok && indented {
+				command, _, _ = strings.Cut(command, " #")
+				command, _, _ = strings.Cut(command, " > ")
+				lines = append(lines, strings.TrimSpace(command))
+			}
+		}
+	}
+	t.Chdir(t.TempDir())
+	tried := 0
+	for _, line := range lines {
+		args := shellWords(line)
+		if !slices.ContainsFunc(generated.Commands[:], func(c generated.Command) bool { return c.Words[0] == args[0] }) {
+			continue // it is about the service
+		}
+		for i, a := range args {
+			if name, ok := strings.CutPrefix(a, "@"); ok {
+				write(t, name, pemText)
+			} else if a == "--file" {
+				write(t, args[i+1], "")
+			}
+		}
+		(&service{}).ask(t, args...)
+		tried++
+	}
+	if tried < 10 {
+		t.Errorf("%d commands were found in the documentation: %q", tried, lines)
+	}
+}
+
 func write(t *testing.T, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {

@@ -377,8 +377,8 @@ func (e *entry) value(src *source, t reflect.Type, word string) (reflect.Value, 
 		word = text
 	}
 	v, err := scalar(e.field, t, word)
-	if err != nil && secret(e.field.Name) {
-		return none, usage("%s: %w", e.name, err)
+	if err != nil && (secret(e.field.Name) || len(word) > 80) {
+		return none, usage("%s: %w", e.name, err) // it may be a whole file
 	} else if err != nil {
 		return none, usage("%s %q: %w", e.name, word, err)
 	}

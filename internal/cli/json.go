@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -149,7 +150,7 @@ func readObject(object map[string]any, name string, v reflect.Value) error {
 		}
 	}
 	for given := range object {
-		if !contains(names, given) {
+		if !slices.Contains(names, given) {
 			return fmt.Errorf("%s has no %q; it has %s", name, given, strings.Join(names, ", "))
 		}
 	}

@@ -201,8 +201,6 @@ func moment(v reflect.Value) time.Time {
 	return time.Time{}
 }
 
-func contains(list []string, s string) bool { return slices.Contains(list, s) }
-
 // list joins words as in a sentence.
 func list(words []string, last string) string {
 	if len(words) < 2 {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -245,27 +246,32 @@ func terminal(t *testing.T) (keyboard, screen *os.File) {
 	return keyboard, screen
 }
 
+// silent tells whether a terminal shows nothing of what is typed.
+func silent(screen *os.File) bool {
+	mode, err := unix.IoctlGetTermios(int(screen.Fd()), unix.TCGETS)
+	return err == nil && mode.Lflag&unix.ECHO == 0
+}
+
+// untilSilent waits for it.
+func untilSilent(t *testing.T, screen *os.File) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !silent(screen); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the terminal never waits without echo")
+		}
+	}
+}
+
 // typed types once the terminal shows nothing of it, and gives what was shown all the same.
 func typed(t *testing.T, keyboard, screen *os.File, done <-chan outcome, text string) (outcome, string) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
-	silent := func() bool {
-		mode, err := unix.IoctlGetTermios(int(screen.Fd()), unix.TCGETS)
-		return err == nil && mode.Lflag&unix.ECHO == 0
-	}
-	for !silent() {
-		select {
-		case <-deadline:
-			t.Fatal("the terminal never waits without echo")
-		case <-time.After(time.Millisecond):
-		}
-	}
+	untilSilent(t, screen)
 	if _, err := io.WriteString(keyboard, text); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case o := <-done:
-		if silent() {
+		if silent(screen) {
 			t.Error("the terminal is left without echo")
 		}
 		var shown [4096]byte
@@ -278,7 +284,7 @@ func typed(t *testing.T, keyboard, screen *os.File, done <-chan outcome, text st
 			t.Fatal(err)
 		}
 		return o, string(shown[:max(n, 0)])
-	case <-deadline:
+	case <-time.After(10 * time.Second):
 		t.Fatal("the command does not end")
 	}
 	panic("unreachable")
@@ -317,5 +323,30 @@ func TestASecretIsTypedWithoutEcho(t *testing.T) {
 				t.Errorf("the secret is not sent: %s, %v", sent, err)
 			}
 		})
+	}
+}
+
+func TestATerminalIsLeftAsItWasWhereAPromptIsInterrupted(t *testing.T) {
+	t.Parallel()
+	_, screen := terminal(t)
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	s := &service{}
+	done := make(chan outcome, 1)
+	go func() {
+		done <- runWith(ctx, s.connect, screen, append([]string{"attributes", "save", "--administrator-password", "-"}, asked...))
+	}()
+	untilSilent(t, screen)
+	interrupt()
+	select {
+	case o := <-done:
+		if o.code != exitInterrupted || !strings.HasSuffix(o.err, "biosv: interrupted.\n") || s.request != nil {
+			t.Errorf("exit code %d, %q, request %v", o.code, o.err, s.request)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the command does not end")
+	}
+	if silent(screen) {
+		t.Error("the terminal is left without echo")
 	}
 }
