@@ -6,6 +6,7 @@ package testbed
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -32,18 +33,30 @@ var Root = func() string {
 }()
 
 var program = sync.OnceValues(func() (string, error) {
-	bin := filepath.Join(Root, ".cache", "testbed", "biosv")
-	if err := os.MkdirAll(filepath.Dir(bin), 0o755); err != nil {
+	dir := filepath.Join(Root, ".cache", "testbed")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	// Test binaries run side by side: each builds beside the path, and the last one stands there whole.
-	beside := fmt.Sprintf("%s.%d", bin, os.Getpid())
+	beside := filepath.Join(dir, fmt.Sprintf("building.%d", os.Getpid()))
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", beside, "./cmd/biosv")
 	build.Dir = Root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build cmd/biosv: %w\n%s", err, out)
 	}
+	// Test binaries run side by side, and a launch policy names the program's digest: the name is of the content, so
+	// that no test finds another program under its path when it starts the service again.
+	content, err := os.ReadFile(beside)
+	if err != nil {
+		return "", err
+	}
+	old, _ := filepath.Glob(filepath.Join(dir, "biosv-*")) // the pattern is a good one
+	for _, path := range old {
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+			_ = os.Remove(path)
+		}
+	}
+	bin := filepath.Join(dir, fmt.Sprintf("biosv-%x", sha256.Sum256(content)))
 	return bin, os.Rename(beside, bin)
 })
 
