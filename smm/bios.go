@@ -40,7 +40,8 @@ type BIOS struct {
 
 	mu       sync.RWMutex
 	machines map[string]Machine
-	closed   map[string]bool // domains whose machines could not be opened, or were closed while they stay
+	closed   map[string]bool                        // domains whose machines could not be opened, or were closed while they stay
+	owed     map[string]func(context.Context) error // outcomes by domain, for which the disk had no room
 }
 
 // New makes a BIOS over a store.
@@ -48,7 +49,10 @@ func New(c Config) *BIOS {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
-	return &BIOS{store: c.Store, ledger: c.Ledger, clock: c.Clock, log: c.Log, openers: c.Machines, machines: map[string]Machine{}, closed: map[string]bool{}}
+	return &BIOS{
+		store: c.Store, ledger: c.Ledger, clock: c.Clock, log: c.Log, openers: c.Machines,
+		machines: map[string]Machine{}, closed: map[string]bool{}, owed: map[string]func(context.Context) error{},
+	}
 }
 
 // Configure names the function that keeps settings. It is called once, before [BIOS.Start].
@@ -62,7 +66,7 @@ func (b *BIOS) Start(ctx context.Context) error {
 		return fmt.Errorf("start the domains: %w", err)
 	}
 	b.mu.Lock()
-	b.closed = map[string]bool{} // those of domains that a restored state does not have
+	b.closed, b.owed = map[string]bool{}, map[string]func(context.Context) error{} // those of a state that was replaced
 	b.mu.Unlock()
 	for _, d := range domains {
 		if err := b.OpenMachine(ctx, d); err != nil {
@@ -108,6 +112,9 @@ func (b *BIOS) View(ctx context.Context, call generated.Call, fn func(*Tx) error
 // version and the audit row are one transaction, on disk when Change returns without an error, and nowhere
 // otherwise. It is refused with ConflictFault while a machine acts on the domain.
 func (b *BIOS) Change(ctx context.Context, call generated.Call, op *generated.Operation, fn func(*Tx) error) error {
+	if err := b.settle(ctx, call.Domain); err != nil {
+		return err
+	}
 	return b.update(ctx, call, op.Name, func(tx *Tx) error {
 		if err := tx.requireNoIntent(); err != nil {
 			return err

@@ -68,17 +68,27 @@ func (g *Gate) Handle(ctx context.Context, call generated.Call, request generate
 
 // pass lets a request to the function that answers it, whose panic is an error like another.
 func (g *Gate) pass(ctx context.Context, call generated.Call, request generated.Request) (reply generated.Reply, err error) {
+	err = contain(request.Operation(), func() (err error) {
+		reply, err = g.next.Handle(ctx, call, request)
+		return err
+	})
+	return reply, err
+}
+
+// contain makes a panic an error like another.
+func contain(op *generated.Operation, fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%s panicked: %v\n%s", request.Operation().Name, p, debug.Stack())
+			err = fmt.Errorf("%s panicked: %v\n%s", op.Name, p, debug.Stack())
 		}
 	}()
-	return g.next.Handle(ctx, call, request)
+	return fn()
 }
 
 func (g *Gate) fail(ctx context.Context, call generated.Call, op *generated.Operation, err error) error {
 	f := g.asFault(call, op, err)
-	if op.Effect == generated.Change {
+	var told *recorded
+	if op.Effect == generated.Change && !errors.As(err, &told) {
 		g.ledger.Note(ctx, Entry{Call: call, Operation: op.Name, Outcome: Failed, Reason: reason(f)})
 	}
 	return f

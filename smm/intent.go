@@ -2,7 +2,10 @@ package smm
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"biosv/fault"
@@ -31,7 +34,8 @@ type intent struct {
 
 // Act carries an action out: intent is committed, the machine acts, the outcome is committed. While the intent
 // is open, other changes of the domain get ConflictFault and nothing waits. The machine and the outcome do not
-// end with the caller's context: what has begun is concluded.
+// end with the caller's context: what has begun is concluded. An outcome for which the disk has no room is owed, and
+// written before the next change.
 func (b *BIOS) Act(ctx context.Context, call generated.Call, op *generated.Operation, a Action) error {
 	m, err := b.Machine(call.Domain)
 	if err != nil {
@@ -40,16 +44,74 @@ func (b *BIOS) Act(ctx context.Context, call generated.Call, op *generated.Opera
 	if err := b.intend(ctx, call, op, a.Intend); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), actTime)
-	defer cancel()
-	failure := a.Act(ctx, m)
-	if err := b.conclude(ctx, call, op, failure, a.Conclude); err != nil {
-		return fmt.Errorf("%s was carried out, and its outcome could not be written: %w", op.Name, err)
+	ctx = context.WithoutCancel(ctx)
+	failure := b.act(ctx, m, op, a)
+	conclude := func(ctx context.Context) error { return b.conclude(ctx, call, op, failure, a.Conclude) }
+	err = conclude(ctx)
+	if err != nil && !errors.Is(err, store.ErrFull) {
+		// The function's own mistake, for which the intent is not to stay open.
+		failure = fmt.Errorf("%s was carried out, and its outcome could not be written: %w", op.Name, err)
+		err = conclude(ctx)
+	}
+	switch {
+	case err == nil && failure == nil:
+		return nil
+	case err == nil:
+		return &recorded{failure}
+	}
+	b.owe(call.Domain, conclude)
+	if failure == nil {
+		failure = fault.Unavailable(fault.StorageFull, time.Minute, "%s was carried out, and the disk that holds the state is full: what became of it will be written when there is room.", op.Name)
 	}
 	return failure
 }
 
+// act lets the machine act, in its time.
+func (b *BIOS) act(ctx context.Context, m Machine, op *generated.Operation, a Action) error {
+	ctx, cancel := context.WithTimeout(ctx, actTime)
+	defer cancel()
+	return contain(op, func() error { return a.Act(ctx, m) })
+}
+
+// recorded is a failure that the audit log tells of already.
+type recorded struct{ error }
+
+func (r *recorded) Unwrap() error { return r.error }
+
+// owe keeps what is to be written of a domain when the disk has room.
+func (b *BIOS) owe(domain string, conclude func(context.Context) error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.owed[domain] = conclude
+}
+
+// settle writes what is owed, of every domain. Its error is that of the domain named.
+func (b *BIOS) settle(ctx context.Context, domain string) (err error) {
+	b.mu.RLock()
+	owing := slices.Collect(maps.Keys(b.owed))
+	b.mu.RUnlock()
+	for _, d := range owing {
+		b.mu.Lock()
+		conclude, still := b.owed[d]
+		delete(b.owed, d)
+		b.mu.Unlock()
+		if !still {
+			continue
+		}
+		if e := conclude(ctx); e != nil {
+			b.owe(d, conclude)
+			if d == domain {
+				err = e
+			}
+		}
+	}
+	return err
+}
+
 func (b *BIOS) intend(ctx context.Context, call generated.Call, op *generated.Operation, check func(*Tx) error) error {
+	if err := b.settle(ctx, call.Domain); err != nil {
+		return err
+	}
 	return b.store.Update(ctx, func(s *store.Tx) error {
 		tx, err := b.begin(s, call)
 		if err != nil {
@@ -121,9 +183,15 @@ func (b *BIOS) reconcile(ctx context.Context, domains []Domain) error {
 }
 
 // OpenIntents counts the actions under way in all domains.
-func (tx *Tx) OpenIntents() (n int) {
-	intents(tx.store).Scan(nil, func(_, _ []byte) bool { n++; return true })
-	return n
+func (b *BIOS) OpenIntents(ctx context.Context) (n int, err error) {
+	if err := b.settle(ctx, ""); err != nil {
+		return 0, err
+	}
+	err = b.store.View(ctx, func(s *store.Tx) error {
+		n = intents(s).Len()
+		return nil
+	})
+	return n, err
 }
 
 func intents(s *store.Tx) *store.Bucket { return s.Bucket("intent") }

@@ -4,6 +4,7 @@ package backup
 
 import (
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -60,20 +61,18 @@ func (f *Function) BackupState(ctx context.Context, _ generated.Call, _ *generat
 
 // RestoreState puts a copy in the state's place.
 func (f *Function) RestoreState(ctx context.Context, call generated.Call, request *generated.RestoreStateRequest) (*generated.RestoreStateReply, error) {
-	if err := f.bios.View(ctx, call, func(tx *smm.Tx) error {
-		if n := tx.OpenIntents(); n > 0 {
-			return fault.Conflict(fault.OperationUnderWay, "Machines are acting on %d operations: try again when they are done.", n)
-		}
-		return nil
-	}); err != nil {
+	if n, err := f.bios.OpenIntents(ctx); err != nil {
 		return nil, err
+	} else if n > 0 {
+		return nil, fault.Conflict(fault.OperationUnderWay, "Machines are acting on %d operations: try again when they are done.", n)
 	}
 	z, err := gzip.NewReader(bytes.NewReader(request.Archive))
 	if err != nil {
 		return nil, damaged(err)
 	}
 	schema, err := f.state.Restore(ctx, &bounded{r: z, left: MostBytes})
-	if errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNewer) || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
+	var deflate flate.CorruptInputError
+	if errors.As(err, &deflate) || errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNewer) || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, damaged(err)
 	}
 	if err != nil {
