@@ -60,10 +60,10 @@ func (b *BIOS) Act(ctx context.Context, call generated.Call, op *generated.Opera
 		return &recorded{failure}
 	}
 	b.owe(call.Domain, conclude)
-	if failure == nil {
-		failure = fault.Unavailable(fault.StorageFull, time.Minute, "%s was carried out, and the disk that holds the state is full: what became of it will be written when there is room.", op.Name)
+	if failure != nil {
+		return failure
 	}
-	return failure
+	return fault.Unavailable(fault.StorageFull, time.Minute, "%s was carried out, and the disk that holds the state is full: what became of it will be written when there is room.", op.Name)
 }
 
 // act lets the machine act, in its time.
