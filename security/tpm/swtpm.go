@@ -35,6 +35,7 @@ const (
 	keyFile     = "state.key"
 	logFile     = "swtpm.log"
 	caFolder    = "localca"
+	lockFile    = ".lock" // in the state's folder; swtpm's own
 )
 
 // startChild starts the swtpm of a folder, which is provisioned where it is new. fresh says that it is.
@@ -44,6 +45,9 @@ func startChild(ctx context.Context, dir string) (c *child, fresh bool, err erro
 		return nil, false, err
 	}
 	if err := os.MkdirAll(filepath.Join(dir, stateFolder), 0o700); err != nil {
+		return nil, false, err
+	}
+	if err := awaitPrevious(ctx, filepath.Join(dir, stateFolder, lockFile)); err != nil {
 		return nil, false, err
 	}
 	key := filepath.Join(dir, keyFile)
@@ -65,6 +69,40 @@ func startChild(ctx context.Context, dir string) (c *child, fresh bool, err erro
 	}
 	c, err = spawn(dir)
 	return c, fresh, err
+}
+
+// leaveTime is how long an earlier swtpm may take to end.
+const leaveTime = 10 * time.Second
+
+// awaitPrevious waits until the swtpm of a service that was killed has ended: it does so by itself when it finds its
+// sockets closed, and a service that is started again at once is sooner. While it lives it holds a lock (fcntl(2),
+// F_SETLK) on a file beside its state, and no other swtpm starts.
+func awaitPrevious(ctx context.Context, lock string) error {
+	f, err := os.OpenFile(lock, os.O_WRONLY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	late := time.After(leaveTime)
+	for {
+		held := syscall.Flock_t{Type: syscall.F_WRLCK}
+		if err := syscall.FcntlFlock(f.Fd(), syscall.F_GETLK, &held); err != nil {
+			return fmt.Errorf("look for a lock on %s: %w", lock, err)
+		}
+		if held.Type == syscall.F_UNLCK {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-late:
+			return fmt.Errorf("another swtpm, process %d, uses the software TPM in %s: end it", held.Pid, filepath.Dir(lock))
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 func writeKey(path string) error {
