@@ -100,9 +100,9 @@ var messageIDs = map[Code]string{
 	ValueLength:           "Base.1.19.StringValueTooLong",
 	ValuePattern:          "Base.1.19.PropertyValueFormatError",
 	ValueLimited:          "Base.1.19.PropertyValueConflict",
-	ApplyTimeNotSupported: "Base.1.19.OperationNotAllowed",
+	ApplyTimeNotSupported: "Base.1.19.PropertyValueNotInList",
 
-	UnknownAddress:     "Base.1.19.ResourceMissingAtURI",
+	UnknownAddress:     "Base.1.19.InvalidURI",
 	UnknownDomain:      "Base.1.19.ResourceNotFound",
 	UnknownOperator:    "Base.1.19.ResourceNotFound",
 	NotPending:         "Base.1.19.ResourceNotFound",

@@ -98,7 +98,7 @@ func (f *Function) CreateDomain(ctx context.Context, call generated.Call, reques
 	}
 	if err := f.bios.Change(ctx, call, generated.OpCreateDomain, func(tx *smm.Tx) error {
 		tx.Event(smm.Event{
-			Severity: generated.EventSeverityOk, MessageID: "Base.1.19.Created", Message: "The domain " + d.Name + " was created.",
+			Severity: generated.EventSeverityOk, MessageID: "ResourceEvent.1.3.ResourceCreated", Message: "The domain " + d.Name + " was created.",
 			Changes: []smm.Change{{Name: "Domain", New: &d.Name}},
 		})
 		return tx.AddDomain(d)
@@ -143,7 +143,7 @@ func (f *Function) DestroyDomain(ctx context.Context, call generated.Call, reque
 	}
 	if err := f.bios.Change(ctx, call, generated.OpDestroyDomain, func(tx *smm.Tx) error {
 		tx.Event(smm.Event{
-			Severity: generated.EventSeverityOk, MessageID: "Base.1.19.ResourceRemoved", Message: "The domain " + name + " was destroyed.",
+			Severity: generated.EventSeverityOk, MessageID: "ResourceEvent.1.3.ResourceRemoved", Message: "The domain " + name + " was destroyed.",
 			Changes: []smm.Change{{Name: "Domain", Old: &name}},
 		})
 		return tx.RemoveDomain(name)
