@@ -58,8 +58,8 @@ make_kernel() {
 
 make_init() {
 	need go golang
-	(cd "$top" && CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags '-s -w' -o "$work/init" ./testdata/guest/init)
-	cmp -s "$work/init" "$out/init" || mv "$work/init" "$out/init"
+	(cd "$top" && CGO_ENABLED=0 GOOS=linux go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$work/init" ./testdata/guest/init)
+	cmp -s "$work/init" "$out/init" || { mv "$work/init" "$out/init"; say "init: made anew"; }
 }
 
 make_root() {

@@ -1,0 +1,56 @@
+package guest
+
+import (
+	"os/exec"
+	"runtime"
+	"syscall"
+	"testing"
+)
+
+// packages says in which Debian package each program is.
+var packages = map[string]string{
+	"qemu-system-x86_64": "qemu-system-x86",
+	"swtpm":              "swtpm",
+	"swtpm_setup":        "swtpm-tools",
+}
+
+// need fails a test for which a program is missing.
+func need(t testing.TB, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		t.Fatalf("%s is missing; install it with: apt-get install %s", program, packages[program])
+	}
+}
+
+// process is a program that ends with this one, however this one ends.
+type process struct {
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when it has ended; err says how
+	err   error
+}
+
+// start starts a program; beside runs along, and must end when the program's output does. The kernel is asked to
+// end the program with the thread that started it, so one thread stays with it.
+func start(cmd *exec.Cmd, beside func()) (*process, error) {
+	p := &process{cmd: cmd, ended: make(chan struct{})}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		beside()
+		p.err = cmd.Wait()
+		close(p.ended)
+	}()
+	return p, <-started
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended already
+	<-p.ended
+}
