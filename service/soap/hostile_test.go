@@ -116,11 +116,15 @@ func sendBytes(config *tls.Config, address string, request []byte) (answer, erro
 	if wrote == nil {
 		wrote = conn.CloseWrite()
 	}
-	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		return answer{}, fmt.Errorf("%w (written: %v)", err, wrote)
+	for in := bufio.NewReader(conn); ; {
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			return answer{}, fmt.Errorf("%w (written: %v)", err, wrote)
+		}
+		if res.StatusCode != http.StatusContinue {
+			return readAnswer(res)
+		}
 	}
-	return readAnswer(res)
 }
 
 func readAnswer(res *http.Response) (answer, error) {

@@ -83,10 +83,7 @@ func archive(begin string, parts ...any) request {
 // times is a text so many times.
 func times(n int, text string) request {
 	return func(b *bytes.Buffer) {
-		b.Grow(n * len(text))
-		for range n {
-			b.WriteString(text)
-		}
+		b.Write(bytes.Repeat([]byte(text), n))
 	}
 }
 
