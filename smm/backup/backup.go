@@ -36,11 +36,12 @@ type Function struct {
 	state State
 	// reopen is run after a restore, when the machines must follow the new state.
 	reopen func(context.Context) error
+	most   int64 // MostBytes, except in tests
 }
 
 // New makes the function; reopen opens the machines anew after a restore.
 func New(b *smm.BIOS, state State, reopen func(context.Context) error) *Function {
-	return &Function{b, state, reopen}
+	return &Function{bios: b, state: state, reopen: reopen, most: MostBytes}
 }
 
 var _ generated.BackupPort = (*Function)(nil)
@@ -70,7 +71,7 @@ func (f *Function) RestoreState(ctx context.Context, call generated.Call, reques
 	if err != nil {
 		return nil, damaged(err)
 	}
-	schema, err := f.state.Restore(ctx, &bounded{r: z, left: MostBytes})
+	schema, err := f.state.Restore(ctx, &bounded{r: z, most: f.most, left: f.most})
 	var deflate flate.CorruptInputError
 	if errors.As(err, &deflate) || errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNewer) || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, damaged(err)
@@ -99,13 +100,13 @@ func damaged(err error) error {
 
 // bounded fails, rather than ends, when more comes than allowed: a small archive can hold a vast file.
 type bounded struct {
-	r    io.Reader
-	left int64
+	r          io.Reader
+	most, left int64
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, fault.LimitExceeded(fault.TooLarge, "state", MostBytes, "The archive holds more than %d bytes.", int64(MostBytes))
+		return 0, fault.LimitExceeded(fault.TooLarge, "state", uint64(b.most), "The archive holds more than %d bytes.", b.most)
 	}
 	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/hooklift/gowsdl/soap"
@@ -177,7 +178,8 @@ func message(r audit.Row) *generated.AuditRecord {
 func bounds(after *generated.LogPosition, most *generated.RecordLimit) (from uint64, limit int) {
 	from, limit = 1, defaultMost
 	if after != nil {
-		from = uint64(*after) + 1
+		from = uint64(*after)
+		from += min(1, math.MaxUint64-from) // after the last position that there can be, there is nothing
 	}
 	if most != nil {
 		limit = int(*most)
