@@ -203,7 +203,7 @@ func (r *Reader) attributeValue(raw []byte) ([]byte, bool) {
 	if bytes.IndexByte(raw, '<') >= 0 {
 		return nil, r.syntax(NotWellFormed, r.pos, "< in an attribute's value; write it as &lt;")
 	}
-	if bytes.IndexAny(raw, "&\t\r\n") < 0 {
+	if !bytes.ContainsAny(raw, "&\t\r\n") {
 		return raw, true
 	}
 	out := make([]byte, 0, len(raw))
