@@ -16,7 +16,7 @@ import (
 type Tx struct {
 	bolt    *bolt.Tx
 	overlay *node // nil in a View
-	opened  []opened
+	opened  [mostOpened]opened
 	after   []func()
 	err     error
 }
@@ -79,7 +79,8 @@ type opened struct {
 	name          string
 }
 
-const mostOpened = 8
+// mostOpened is enough for one function's state of one domain.
+const mostOpened = 4
 
 // find gives a bucket as the store has it, nil where it has none.
 func (tx *Tx) find(path []string) *bolt.Bucket {
@@ -96,8 +97,14 @@ func (tx *Tx) find(path []string) *bolt.Bucket {
 }
 
 func (tx *Tx) open(above *bolt.Bucket, name string) (b *bolt.Bucket) {
+	free := -1
 	for i := range tx.opened {
-		if o := &tx.opened[i]; o.above == above && o.name == name {
+		o := &tx.opened[i]
+		if o.bucket == nil {
+			free = i
+			break
+		}
+		if o.above == above && o.name == name {
 			return o.bucket
 		}
 	}
@@ -106,11 +113,8 @@ func (tx *Tx) open(above *bolt.Bucket, name string) (b *bolt.Bucket) {
 	} else {
 		b = above.Bucket([]byte(name))
 	}
-	if b != nil && len(tx.opened) < mostOpened {
-		if tx.opened == nil {
-			tx.opened = make([]opened, 0, mostOpened)
-		}
-		tx.opened = append(tx.opened, opened{above, b, name})
+	if b != nil && free >= 0 {
+		tx.opened[free] = opened{above, b, name}
 	}
 	return b
 }
