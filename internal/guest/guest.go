@@ -89,7 +89,7 @@ const (
 // fails the test with the name of its package.
 func Start(t testing.TB, c Config) *Guest {
 	t.Helper()
-	need(t, "qemu-system-x86_64")
+	qemu := Tool(t, "qemu-system-x86_64")
 	dir, err := os.MkdirTemp("", "guest") // a socket's path has at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func Start(t testing.TB, c Config) *Guest {
 		t.Fatal(err)
 	}
 	g := &Guest{dir: dir, more: make(chan struct{})}
-	cmd := exec.Command("qemu-system-x86_64", args...)
+	cmd := exec.Command(qemu, args...)
 	console, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -17,8 +17,8 @@ import (
 func makeDisk(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "disk")
-	if out, err := exec.Command("mke2fs", "-q", "-t", "ext4", path, "32M").CombinedOutput(); err != nil {
-		t.Fatalf("mke2fs, of the package e2fsprogs: %v\n%s", err, out)
+	if out, err := exec.Command(Tool(t, "mke2fs"), "-q", "-t", "ext4", path, "32M").CombinedOutput(); err != nil {
+		t.Fatalf("mke2fs: %v\n%s", err, out)
 	}
 	return path
 }

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
@@ -12,14 +13,22 @@ var packages = map[string]string{
 	"qemu-system-x86_64": "qemu-system-x86",
 	"swtpm":              "swtpm",
 	"swtpm_setup":        "swtpm-tools",
+	"mke2fs":             "e2fsprogs",
+	"e2fsck":             "e2fsprogs",
+	"debugfs":            "e2fsprogs",
 }
 
-// need fails a test for which a program is missing.
-func need(t testing.TB, program string) {
+// Tool gives the path of a program; where it is missing, the test fails with the name of its package.
+func Tool(t testing.TB, program string) string {
 	t.Helper()
-	if _, err := exec.LookPath(program); err != nil {
+	path, err := exec.LookPath(program)
+	if err != nil { // not every user's search path has the folder of those for administrators
+		path, err = exec.LookPath(filepath.Join("/usr/sbin", program))
+	}
+	if err != nil {
 		t.Fatalf("%s is missing; install it with: apt-get install %s", program, packages[program])
 	}
+	return path
 }
 
 // process is a program that ends with this one, however this one ends.

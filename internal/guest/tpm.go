@@ -19,13 +19,11 @@ type TPM struct {
 // NewTPM makes a TPM with an endorsement key, or takes up the one that a folder holds. It ends with the test.
 func NewTPM(t testing.TB, dir string) *TPM {
 	t.Helper()
-	need(t, "swtpm")
-	need(t, "swtpm_setup")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "tpm2-00.permall")); os.IsNotExist(err) {
-		setup := exec.Command("swtpm_setup", "--tpm2", "--tpmstate", dir, "--createek", "--pcr-banks", "sha256", "--logfile", filepath.Join(dir, "setup.log"))
+		setup := exec.Command(Tool(t, "swtpm_setup"), "--tpm2", "--tpmstate", dir, "--createek", "--pcr-banks", "sha256", "--logfile", filepath.Join(dir, "setup.log"))
 		if out, err := setup.CombinedOutput(); err != nil {
 			t.Fatalf("swtpm_setup: %v\n%s", err, out)
 		}
@@ -43,7 +41,7 @@ func NewTPM(t testing.TB, dir string) *TPM {
 
 func (v *TPM) start(t testing.TB) {
 	t.Helper()
-	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+v.dir+",mode=0600", "--ctrl", "type=unixio,path="+v.socket,
+	cmd := exec.Command(Tool(t, "swtpm"), "socket", "--tpm2", "--tpmstate", "dir="+v.dir+",mode=0600", "--ctrl", "type=unixio,path="+v.socket,
 		"--log", "file="+filepath.Join(v.dir, "swtpm.log")+",level=1")
 	var err error
 	if v.swtpm, err = start(cmd, func() {}); err != nil {

@@ -73,24 +73,10 @@ func memory(t *testing.T) string {
 	return dir
 }
 
-// packages says in which Debian package each program is.
-var packages = map[string]string{
-	"mke2fs":  "e2fsprogs",
-	"e2fsck":  "e2fsprogs",
-	"debugfs": "e2fsprogs",
-}
-
 // run runs a program, and gives what it says and its exit status.
 func run(t *testing.T, program string, args ...string) (said string, status int) {
 	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		// It is in a folder that not every user's search path has.
-		if path, err = exec.LookPath(filepath.Join("/usr/sbin", program)); err != nil {
-			t.Fatalf("%s is missing; install it with: apt-get install %s", program, packages[program])
-		}
-	}
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(guest.Tool(t, program), args...)
 	out, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {
 		t.Fatal(err)
