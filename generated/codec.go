@@ -956,9 +956,6 @@ func (m *AttributeState) decode(r *xmltext.Reader) {
 		m.AttributeKind = v
 	}
 	for r.More("CurrentValue") {
-		if !r.Count(len(m.CurrentValue)+1, "CurrentValue") {
-			return
-		}
 		v := r.String("string")
 		m.CurrentValue = append(m.CurrentValue, v)
 	}
@@ -967,9 +964,6 @@ func (m *AttributeState) decode(r *xmltext.Reader) {
 		m.Pending = v
 	}
 	for r.More("PendingValue") {
-		if !r.Count(len(m.PendingValue)+1, "PendingValue") {
-			return
-		}
 		v := r.String("string")
 		m.PendingValue = append(m.PendingValue, v)
 	}
@@ -999,9 +993,6 @@ func (m *AttributeValue) decode(r *xmltext.Reader) {
 		m.Name = v
 	}
 	for r.More("NewValue") {
-		if !r.Count(len(m.NewValue)+1, "NewValue") {
-			return
-		}
 		v := r.String("string")
 		m.NewValue = append(m.NewValue, v)
 	}
@@ -1022,16 +1013,10 @@ func (m *PendingAttribute) decode(r *xmltext.Reader) {
 		m.Name = v
 	}
 	for r.More("CurrentValue") {
-		if !r.Count(len(m.CurrentValue)+1, "CurrentValue") {
-			return
-		}
 		v := r.String("string")
 		m.CurrentValue = append(m.CurrentValue, v)
 	}
 	for r.More("PendingValue") {
-		if !r.Count(len(m.PendingValue)+1, "PendingValue") {
-			return
-		}
 		v := r.String("string")
 		m.PendingValue = append(m.PendingValue, v)
 	}
@@ -1139,17 +1124,11 @@ func (m *AttributeDefinition) decode(r *xmltext.Reader) {
 		m.ValueExpression = v
 	}
 	for r.More("PossibleValue") {
-		if !r.Count(len(m.PossibleValue)+1, "PossibleValue") {
-			return
-		}
 		v := new(PossibleValue)
 		v.decode(r)
 		m.PossibleValue = append(m.PossibleValue, v)
 	}
 	for r.More("DefaultValue") {
-		if !r.Count(len(m.DefaultValue)+1, "DefaultValue") {
-			return
-		}
 		v := r.String("string")
 		m.DefaultValue = append(m.DefaultValue, v)
 	}
@@ -1238,9 +1217,6 @@ func (m *AttributeDependency) decode(r *xmltext.Reader) {
 		m.DependencyEffect = v
 	}
 	for r.More("LimitedValue") {
-		if !r.Count(len(m.LimitedValue)+1, "LimitedValue") {
-			return
-		}
 		v := r.String("string")
 		m.LimitedValue = append(m.LimitedValue, v)
 	}
@@ -1313,9 +1289,6 @@ func (m *ProcessorInventory) decode(r *xmltext.Reader) {
 		m.ThreadCount = v
 	}
 	for r.More("Feature") {
-		if !r.Count(len(m.Feature)+1, "Feature") {
-			return
-		}
 		v := r.String("string")
 		m.Feature = append(m.Feature, v)
 	}
@@ -1492,9 +1465,6 @@ func (m *SystemInventory) decode(r *xmltext.Reader) {
 		m.Firmware = v
 	}
 	for r.More("Processor") {
-		if !r.Count(len(m.Processor)+1, "Processor") {
-			return
-		}
 		v := new(ProcessorInventory)
 		v.decode(r)
 		m.Processor = append(m.Processor, v)
@@ -1504,25 +1474,16 @@ func (m *SystemInventory) decode(r *xmltext.Reader) {
 		m.UsableMemoryMiB = v
 	}
 	for r.More("Memory") {
-		if !r.Count(len(m.Memory)+1, "Memory") {
-			return
-		}
 		v := new(MemoryInventory)
 		v.decode(r)
 		m.Memory = append(m.Memory, v)
 	}
 	for r.More("Adapter") {
-		if !r.Count(len(m.Adapter)+1, "Adapter") {
-			return
-		}
 		v := new(AdapterInventory)
 		v.decode(r)
 		m.Adapter = append(m.Adapter, v)
 	}
 	for r.More("Device") {
-		if !r.Count(len(m.Device)+1, "Device") {
-			return
-		}
 		v := new(DeviceInventory)
 		v.decode(r)
 		m.Device = append(m.Device, v)
@@ -1532,17 +1493,11 @@ func (m *SystemInventory) decode(r *xmltext.Reader) {
 		m.BootedFrom = v
 	}
 	for r.More("BootOption") {
-		if !r.Count(len(m.BootOption)+1, "BootOption") {
-			return
-		}
 		v := new(BootOptionInventory)
 		v.decode(r)
 		m.BootOption = append(m.BootOption, v)
 	}
 	for r.More("Variable") {
-		if !r.Count(len(m.Variable)+1, "Variable") {
-			return
-		}
 		v := new(VariableInventory)
 		v.decode(r)
 		m.Variable = append(m.Variable, v)
@@ -1778,17 +1733,11 @@ func (m *ThermalReading) decode(r *xmltext.Reader) {
 		m.ThermalPolicy = v
 	}
 	for r.More("Sensor") {
-		if !r.Count(len(m.Sensor)+1, "Sensor") {
-			return
-		}
 		v := new(ThermalSensor)
 		v.decode(r)
 		m.Sensor = append(m.Sensor, v)
 	}
 	for r.More("Fan") {
-		if !r.Count(len(m.Fan)+1, "Fan") {
-			return
-		}
 		v := new(Fan)
 		v.decode(r)
 		m.Fan = append(m.Fan, v)
@@ -1881,9 +1830,6 @@ func (m *EventRecord) decode(r *xmltext.Reader) {
 		m.Door = v
 	}
 	for r.More("Change") {
-		if !r.Count(len(m.Change)+1, "Change") {
-			return
-		}
 		v := new(ValueChange)
 		v.decode(r)
 		m.Change = append(m.Change, v)
@@ -2173,9 +2119,6 @@ func (m *PcrValue) decode(r *xmltext.Reader) {
 		m.Sha256 = v
 	}
 	for r.More("EventName") {
-		if !r.Count(len(m.EventName)+1, "EventName") {
-			return
-		}
 		v := r.String("string")
 		m.EventName = append(m.EventName, v)
 	}
@@ -2209,9 +2152,6 @@ func (m *AttributeRefusal) decode(r *xmltext.Reader) {
 		m.Message = v
 	}
 	for r.More("RefusedValue") {
-		if !r.Count(len(m.RefusedValue)+1, "RefusedValue") {
-			return
-		}
 		v := r.String("string")
 		m.RefusedValue = append(m.RefusedValue, v)
 	}
@@ -2302,9 +2242,6 @@ func (m *InvalidAttributeDetail) decode(r *xmltext.Reader) {
 		m.RefusedValue = v
 	}
 	for r.More("Refusal") {
-		if !r.Count(len(m.Refusal)+1, "Refusal") {
-			return
-		}
 		v := new(AttributeRefusal)
 		v.decode(r)
 		m.Refusal = append(m.Refusal, v)
@@ -2411,9 +2348,6 @@ func (m *ConflictDetail) decode(r *xmltext.Reader) {
 		m.CurrentVersion = v
 	}
 	for r.More("AllowedValue") {
-		if !r.Count(len(m.AllowedValue)+1, "AllowedValue") {
-			return
-		}
 		v := r.String("string")
 		m.AllowedValue = append(m.AllowedValue, v)
 	}
@@ -2802,9 +2736,6 @@ func (m *TrustState) decode(r *xmltext.Reader) {
 		m.PolicyDigest = v
 	}
 	for r.More("Pcr") {
-		if !r.Count(len(m.Pcr)+1, "Pcr") {
-			return
-		}
 		v := new(PcrValue)
 		v.decode(r)
 		m.Pcr = append(m.Pcr, v)
@@ -2823,9 +2754,6 @@ func (m *TrustState) decode(r *xmltext.Reader) {
 		m.LeafNotAfter = v
 	}
 	for r.More("Warning") {
-		if !r.Count(len(m.Warning)+1, "Warning") {
-			return
-		}
 		v := r.String("string")
 		m.Warning = append(m.Warning, v)
 	}
@@ -2890,9 +2818,6 @@ func (m *TrustState) encode(w *xmltext.Writer) {
 func (m *GetAttributesRequest) decode(r *xmltext.Reader) {
 	r.Open("GetAttributesRequest")
 	for r.More("Name") {
-		if !r.Count(len(m.Name)+1, "Name") {
-			return
-		}
 		v := r.String("string")
 		m.Name = append(m.Name, v)
 	}
@@ -2913,9 +2838,6 @@ func (m *GetAttributesReply) decode(r *xmltext.Reader) {
 		m.Version = v
 	}
 	for r.More("Attribute") {
-		if !r.Count(len(m.Attribute)+1, "Attribute") {
-			return
-		}
 		v := new(AttributeState)
 		v.decode(r)
 		m.Attribute = append(m.Attribute, v)
@@ -2943,9 +2865,6 @@ func (m *GetAttributesReply) encode(w *xmltext.Writer) {
 func (m *SetAttributesRequest) decode(r *xmltext.Reader) {
 	r.Open("SetAttributesRequest")
 	for r.More("Attribute") {
-		if !r.Count(len(m.Attribute)+1, "Attribute") {
-			return
-		}
 		v := new(AttributeValue)
 		v.decode(r)
 		m.Attribute = append(m.Attribute, v)
@@ -3002,9 +2921,6 @@ func (m *SetAttributesReply) decode(r *xmltext.Reader) {
 		m.Version = v
 	}
 	for r.More("AttributeState") {
-		if !r.Count(len(m.AttributeState)+1, "AttributeState") {
-			return
-		}
 		v := new(AttributeState)
 		v.decode(r)
 		m.AttributeState = append(m.AttributeState, v)
@@ -3044,17 +2960,11 @@ func (m *GetAttributeRegistryReply) decode(r *xmltext.Reader) {
 		m.RegistryId = v
 	}
 	for r.More("Definition") {
-		if !r.Count(len(m.Definition)+1, "Definition") {
-			return
-		}
 		v := new(AttributeDefinition)
 		v.decode(r)
 		m.Definition = append(m.Definition, v)
 	}
 	for r.More("Dependency") {
-		if !r.Count(len(m.Dependency)+1, "Dependency") {
-			return
-		}
 		v := new(AttributeDependency)
 		v.decode(r)
 		m.Dependency = append(m.Dependency, v)
@@ -3100,9 +3010,6 @@ func (m *GetPendingAttributesReply) decode(r *xmltext.Reader) {
 		m.Version = v
 	}
 	for r.More("Attribute") {
-		if !r.Count(len(m.Attribute)+1, "Attribute") {
-			return
-		}
 		v := new(PendingAttribute)
 		v.decode(r)
 		m.Attribute = append(m.Attribute, v)
@@ -3130,9 +3037,6 @@ func (m *GetPendingAttributesReply) encode(w *xmltext.Writer) {
 func (m *DiscardPendingAttributesRequest) decode(r *xmltext.Reader) {
 	r.Open("DiscardPendingAttributesRequest")
 	for r.More("Name") {
-		if !r.Count(len(m.Name)+1, "Name") {
-			return
-		}
 		v := r.String("string")
 		m.Name = append(m.Name, v)
 	}
@@ -3168,9 +3072,6 @@ func (m *DiscardPendingAttributesReply) decode(r *xmltext.Reader) {
 		m.Version = v
 	}
 	for r.More("Discarded") {
-		if !r.Count(len(m.Discarded)+1, "Discarded") {
-			return
-		}
 		v := r.String("string")
 		m.Discarded = append(m.Discarded, v)
 	}
@@ -3229,9 +3130,6 @@ func (m *ResetAttributesReply) decode(r *xmltext.Reader) {
 		m.Version = v
 	}
 	for r.More("Attribute") {
-		if !r.Count(len(m.Attribute)+1, "Attribute") {
-			return
-		}
 		v := new(AttributeState)
 		v.decode(r)
 		m.Attribute = append(m.Attribute, v)
@@ -3341,9 +3239,6 @@ func (m *GetPowerStateReply) decode(r *xmltext.Reader) {
 		m.PowerState = v
 	}
 	for r.More("AllowedResetType") {
-		if !r.Count(len(m.AllowedResetType)+1, "AllowedResetType") {
-			return
-		}
 		v := new(ResetType)
 		v.decode(r)
 		m.AllowedResetType = append(m.AllowedResetType, v)
@@ -3467,9 +3362,6 @@ func (m *GetEventLogRequest) encode(w *xmltext.Writer) {
 func (m *GetEventLogReply) decode(r *xmltext.Reader) {
 	r.Open("GetEventLogReply")
 	for r.More("Record") {
-		if !r.Count(len(m.Record)+1, "Record") {
-			return
-		}
 		v := new(EventRecord)
 		v.decode(r)
 		m.Record = append(m.Record, v)
@@ -3538,9 +3430,6 @@ func (m *GetCertificateChainRequest) encode(w *xmltext.Writer) {
 func (m *GetCertificateChainReply) decode(r *xmltext.Reader) {
 	r.Open("GetCertificateChainReply")
 	for r.More("Certificate") {
-		if !r.Count(len(m.Certificate)+1, "Certificate") {
-			return
-		}
 		v := new(CertificateEntry)
 		v.decode(r)
 		m.Certificate = append(m.Certificate, v)
@@ -3603,9 +3492,6 @@ func (m *InstallCertificateChainRequest) encode(w *xmltext.Writer) {
 func (m *InstallCertificateChainReply) decode(r *xmltext.Reader) {
 	r.Open("InstallCertificateChainReply")
 	for r.More("Certificate") {
-		if !r.Count(len(m.Certificate)+1, "Certificate") {
-			return
-		}
 		v := new(CertificateEntry)
 		v.decode(r)
 		m.Certificate = append(m.Certificate, v)
@@ -3642,9 +3528,6 @@ func (m *ListDomainsRequest) encode(w *xmltext.Writer) {
 func (m *ListDomainsReply) decode(r *xmltext.Reader) {
 	r.Open("ListDomainsReply")
 	for r.More("Domain") {
-		if !r.Count(len(m.Domain)+1, "Domain") {
-			return
-		}
 		v := new(Domain)
 		v.decode(r)
 		m.Domain = append(m.Domain, v)
@@ -3808,9 +3691,6 @@ func (m *ListOperatorsRequest) encode(w *xmltext.Writer) {
 func (m *ListOperatorsReply) decode(r *xmltext.Reader) {
 	r.Open("ListOperatorsReply")
 	for r.More("Operator") {
-		if !r.Count(len(m.Operator)+1, "Operator") {
-			return
-		}
 		v := new(OperatorAccount)
 		v.decode(r)
 		m.Operator = append(m.Operator, v)
@@ -3955,9 +3835,6 @@ func (m *GetAuditLogRequest) encode(w *xmltext.Writer) {
 func (m *GetAuditLogReply) decode(r *xmltext.Reader) {
 	r.Open("GetAuditLogReply")
 	for r.More("Record") {
-		if !r.Count(len(m.Record)+1, "Record") {
-			return
-		}
 		v := new(AuditRecord)
 		v.decode(r)
 		m.Record = append(m.Record, v)

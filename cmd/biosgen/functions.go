@@ -106,7 +106,7 @@ func decodeField(f *field) string {
 	}
 	switch {
 	case f.Many:
-		loop := fmt.Sprintf("for r.More(%q) {\nif !r.Count(len(m.%s)+1, %q) {\nreturn\n}\n%sm.%s = append(m.%s, v)\n}\n", f.Name, f.Name, f.Name, one, f.Name, f.Name)
+		loop := fmt.Sprintf("for r.More(%q) {\n%sm.%s = append(m.%s, v)\n}\n", f.Name, one, f.Name, f.Name)
 		if !f.Optional {
 			loop += fmt.Sprintf("if len(m.%s) == 0 {\nr.Need(%q)\n}\n", f.Name, f.Name)
 		}

@@ -147,14 +147,6 @@ func (r *Reader) Close() {
 	}
 }
 
-// Count bounds repeated children beyond what the limit of one element's children does.
-func (r *Reader) Count(n int, what string) bool {
-	if r.err == nil && n > r.limits.Children {
-		r.limit("Children", r.limits.Children)
-	}
-	return r.err == nil
-}
-
 // Child reads ahead to the next child of the open element; false is its end, or an error. Only white space and
 // comments may stand before it.
 func (r *Reader) Child() bool {

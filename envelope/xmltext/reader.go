@@ -125,6 +125,7 @@ func (r *Reader) Release() {
 	clear(r.stack[:cap(r.stack)])
 	clear(r.bindings[:cap(r.bindings)])
 	clear(r.attrs[:cap(r.attrs)])
+	clear(r.text[:cap(r.text)]) // it may hold a password
 	clean := Reader{stack: r.stack[:0], bindings: r.bindings[:0], attrs: r.attrs[:0], text: r.text[:0], table: r.table[:0]}
 	if cap(r.text) > mostKept {
 		clean.text = nil

@@ -10,16 +10,19 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/beevik/etree"
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	xsdtypes "github.com/hooklift/gowsdl/soap"
 
 	"biosv/envelope"
+	"biosv/envelope/xmltext"
 	"biosv/fault"
 	"biosv/generated"
 	"biosv/security"
@@ -90,6 +93,10 @@ func TestGoodRequestsReachTheGate(t *testing.T) {
 			t.Errorf("%s: %d requests reached the gate: %v", m.Name, len(calls), requests)
 			continue
 		}
+		// What is kept of a request is not what the body was read into.
+		if diff := cmp.Diff(decoded(t, m.Envelope()), requests[0], cmp.Exporter(func(reflect.Type) bool { return true })); diff != "" {
+			t.Errorf("%s reached the gate as another: %s", m.Name, diff)
+		}
 		call := calls[0]
 		if call.Principal.String() != person+"ada" || call.Door != security.DoorSOAP || call.Channel.LeafSHA256 == "" || call.Channel.Peer == "" || call.ID != got.header.Get("X-Request-Id") {
 			t.Errorf("%s reached the gate by the call %+v", m.Name, call)
@@ -98,6 +105,21 @@ func TestGoodRequestsReachTheGate(t *testing.T) {
 			t.Errorf("%s reached the gate for the domain %s", m.Name, call.Domain)
 		}
 	}
+}
+
+// decoded reads the message in an envelope.
+func decoded(t *testing.T, text []byte) generated.Request {
+	t.Helper()
+	r := xmltext.NewReader(text, xmltext.DefaultLimits)
+	defer r.Release()
+	if _, err := envelope.Read(r); err != nil {
+		t.Fatal(err)
+	}
+	m, err := generated.DecodeRequest(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 // Who asks, and of which domain, is what the certificate says, at every request of a connection.

@@ -213,6 +213,7 @@ func (x *exchange) answer(ctx context.Context) (reply, error) {
 		return reply{}, err
 	}
 	message, err := x.decode(body)
+	clear(body) // it may hold a password, and nothing that was read points into it
 	if err != nil {
 		return reply{}, err
 	}
