@@ -2,8 +2,6 @@ package xmltext
 
 import (
 	"bytes"
-	"strconv"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -166,37 +164,40 @@ func appendLines(buf, text []byte) []byte {
 
 // reference reads a character reference or one of the five entities; n is 0 where it is neither.
 func reference(s []byte) (v rune, n int) {
-	end := bytes.IndexByte(s[:min(len(s), 16)], ';')
-	if end < 2 {
+	if len(s) < 2 || s[1] != '#' {
+		for i := range entities {
+			if e := &entities[i]; bytes.HasPrefix(s[1:], []byte(e.name)) {
+				return e.v, 1 + len(e.name)
+			}
+		}
 		return 0, 0
 	}
-	switch name := string(s[1:end]); name {
-	case "lt":
-		v = '<'
-	case "gt":
-		v = '>'
-	case "amp":
-		v = '&'
-	case "quot":
-		v = '"'
-	case "apos":
-		v = '\''
-	default:
-		digits, base := strings.TrimPrefix(name, "#"), 10
-		if digits == name {
-			return 0, 0
-		}
-		if hex := strings.TrimPrefix(digits, "x"); hex != digits {
-			digits, base = hex, 16
-		}
-		u, err := strconv.ParseUint(digits, base, 32)
-		if err != nil || strings.ContainsAny(digits, "_+") || !isCharacter(rune(u)) || u > utf8.MaxRune {
-			return 0, 0
-		}
-		v = rune(u)
+	digits, base := 2, rune(10)
+	if len(s) > 2 && s[2] == 'x' {
+		digits, base = 3, 16
 	}
-	return v, end + 1
+	for n = digits; n < len(s) && v <= utf8.MaxRune; n++ {
+		d := rune(s[n])
+		switch {
+		case d == ';' && n > digits && isCharacter(v):
+			return v, n + 1
+		case d >= '0' && d <= '9':
+			d -= '0'
+		case base == 16 && d|0x20 >= 'a' && d|0x20 <= 'f':
+			d = d | 0x20 - 'a' + 10
+		default:
+			return 0, 0
+		}
+		v = v*base + d
+	}
+	return 0, 0
 }
+
+// entities are those that XML has without a document type declaration (section 4.6).
+var entities = [...]struct {
+	name string
+	v    rune
+}{{"lt;", '<'}, {"gt;", '>'}, {"amp;", '&'}, {"quot;", '"'}, {"apos;", '\''}}
 
 // attributeValue normalises a value (XML 1.0 section 3.3.3).
 func (r *Reader) attributeValue(raw []byte) ([]byte, bool) {
