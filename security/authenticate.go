@@ -108,10 +108,12 @@ func (a *Authenticator) judge(t *trust, chain []*x509.Certificate, now time.Time
 		switch {
 		case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
 			return refuse(CertificatePurpose, "the client certificate is not for client authentication (extended key usage clientAuth is missing)")
+		case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.After(leaf.NotAfter):
+			return refuse(CertificateExpired, "the client certificate expired on %s", leaf.NotAfter.UTC().Format(time.RFC3339))
 		case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 			return refuse(CertificateExpired, "a certificate of the client's chain is out of date")
 		}
-		return refuse(CertificateUntrusted, "the client certificate does not end in this service's root: %v", err)
+		return refuse(CertificateUntrusted, "the client certificate was not issued by this service: %v", err)
 	}
 	if leaf.IsCA {
 		return refuse(CertificatePurpose, "the client certificate is a certificate authority's; an end entity's is needed")

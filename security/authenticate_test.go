@@ -130,11 +130,12 @@ func TestAuthenticateSaysWhyItRefuses(t *testing.T) {
 		says  string
 	}{
 		{"no certificate", nil, security.CertificateMissing, "no client certificate"},
-		{"another root", under(other), security.CertificateUntrusted, "does not end in this service's root"},
-		{"another root of the same name", under(sameName), security.CertificateUntrusted, "does not end in this service's root"},
+		{"another root", under(other), security.CertificateUntrusted, "was not issued by this service"},
+		{"another root of the same name", under(sameName), security.CertificateUntrusted, "was not issued by this service"},
 		{"a root that was sent along is not trusted for that", []*x509.Certificate{sameName.Issue(t, key, named), sameName.Certificate}, security.CertificateUntrusted, ""},
 		{"the root itself", b.root.Chain(), security.CertificatePurpose, "certificate authority's"},
 		{"expired", issue(testca.Valid(now.Add(-2*time.Hour), now.Add(-time.Hour))), security.CertificateExpired, "expired on"},
+		{"expired, before its issuer's was valid", issue(testca.Valid(now.Add(-3*time.Hour), now.Add(-2*time.Hour))), security.CertificateExpired, "expired on"},
 		{"not yet valid", issue(testca.Valid(now.Add(time.Hour), now.Add(2*time.Hour))), security.CertificateNotYet, "valid from"},
 		{"expired, of another root", []*x509.Certificate{other.Issue(t, key, named, testca.Valid(now.Add(-2*time.Hour), now.Add(-time.Hour)))}, security.CertificateUntrusted, ""},
 		{"an authority between that is out of date", under(stale), security.CertificateExpired, "chain is out of date"},

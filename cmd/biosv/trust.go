@@ -130,12 +130,8 @@ func (s settings) measured() []byte {
 	return []byte("biosv settings 1\ntrust-domain=" + s.trustDomain + "\n")
 }
 
-// follow makes the authenticator trust the chain that is in force.
-func (a *authority) follow() {
-	chain := a.issuer.Chain()
-	last := len(chain) - 1
-	a.authenticator.Trust(chain[last:], chain[:last])
-}
+// follow makes the authenticator believe what the issuing key issued, whoever vouches for it now.
+func (a *authority) follow() { a.authenticator.Trust(a.issuer.Anchors(), nil) }
 
 func (a *authority) close() error {
 	if a.leaf != nil {

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -45,28 +46,16 @@ func from(client *http.Client, address string) *http.Client {
 	return client
 }
 
-// underCompany installs a chain of the test's own authority, which from then on can issue what the service never
-// would.
-func underCompany(t *testing.T, s *testbed.Service) *testca.Authority {
+// issuing is the service's own issuing key, of a service that has it in a file: with it a test issues what the
+// service never would.
+func issuing(t *testing.T, s *testbed.Service) *testca.Authority {
 	t.Helper()
-	admin := s.Admin(t)
-	reply, err := admin.CreateCertificateRequest(t.Context(), testbed.At(""), &generated.CreateCertificateRequestRequest{})
+	block, _ := pem.Decode([]byte(read(t, filepath.Join(s.Data, "tpm", "issuing.key"))))
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, _ := pem.Decode([]byte(reply.RequestPem))
-	request, err := x509.ParseCertificateRequest(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	company := testca.NewRoot(t, "Example Corp Root")
-	issuing := company.Certify(t, "", request.PublicKey, func(c *x509.Certificate) { c.RawSubject = request.RawSubject })
-	if _, err := admin.InstallCertificateChain(t.Context(), testbed.At(""), &generated.InstallCertificateChainRequest{
-		ChainPem: string(testca.PEM(issuing, company.Certificate)),
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return company
+	return testca.FromPair(tls.Certificate{Leaf: certificate(t, s.RootFile()), PrivateKey: key})
 }
 
 // add adds an operator and gives the identity that the service issues to it.
@@ -147,11 +136,11 @@ func audited(t *testing.T, admin generated.Port, what string, tells func(*genera
 func TestWhoMayNotIsRefusedAndAudited(t *testing.T) {
 	t.Parallel()
 	s := testbed.Start(t, testbed.Options{Args: []string{"--tpm", "software"}})
-	company := underCompany(t, s)
+	ours := issuing(t, s)
 	admin := s.Admin(t)
 	now := time.Now()
 	person := func(name string) testca.Edit { return testca.Named("spiffe://biosv.local/person/" + name) }
-	pair := func(edits ...testca.Edit) *tls.Certificate { return new(company.Pair(t, edits...)) }
+	pair := func(edits ...testca.Edit) *tls.Certificate { return new(ours.Pair(t, edits...)) }
 	removed := add(t, admin, "removed", generated.OperatorRoleAdmin, testca.Key(t))
 	remove(t, admin, "removed")
 	viewer := add(t, admin, "vera", generated.OperatorRoleViewer, testca.Key(t))
@@ -182,7 +171,7 @@ func TestWhoMayNotIsRefusedAndAudited(t *testing.T) {
 		reason    string
 	}{
 		{"no certificate", nil, list, "ListOperators", needs + "CertificateMissing", unidentified, "no client certificate was shown"},
-		{"another root", &elsewhere, list, "ListOperators", needs + "CertificateUntrusted", unidentified, "does not end in this service's root"},
+		{"another root", &elsewhere, list, "ListOperators", needs + "CertificateUntrusted", unidentified, "was not issued by this service"},
 		{"expired", pair(person("admin"), testca.Valid(now.Add(-2*time.Hour), now.Add(-time.Hour))), list, "ListOperators", needs + "CertificateExpired", unidentified, "expired on"},
 		{"not yet valid", pair(person("admin"), testca.Valid(now.Add(time.Hour), now.Add(2*time.Hour))), list, "ListOperators", needs + "CertificateNotYetValid", unidentified, "is valid from"},
 		{"for servers", pair(person("admin"), testca.Usage(x509.ExtKeyUsageServerAuth)), list, "ListOperators", needs + "CertificateWrongPurpose", unidentified, "not for client authentication"},

@@ -19,6 +19,7 @@ import (
 
 	"biosv/generated"
 	"biosv/internal/testbed"
+	"biosv/internal/testca"
 )
 
 // The chain that a client sees ends in a key that tpm2-tools, which know nothing of BIOS.v, read from the TPM.
@@ -137,6 +138,11 @@ func TestACompanysAuthorityVouchesForTheKey(t *testing.T) {
 	if _, err := s.Admin(t).ListOperators(t.Context(), testbed.At(""), &generated.ListOperatorsRequest{}); err != nil {
 		t.Errorf("the admin on a new connection: %v", err)
 	}
+	// The company vouches for the service; what else it issues is not the service's, whatever name it bears.
+	theirs := company.client(t, "spiffe://biosv.local/person/admin")
+	if _, err := s.Port(t, theirs).ListOperators(t.Context(), testbed.At(""), &generated.ListOperatorsRequest{}); code(err) != "AuthenticationRequiredFault CertificateUntrusted" {
+		t.Errorf("a certificate of the company's own, that names the admin: %v", err)
+	}
 	// openssl judges what the service shows, too.
 	u, err := url.Parse(s.URL)
 	if err != nil {
@@ -146,6 +152,21 @@ func TestACompanysAuthorityVouchesForTheKey(t *testing.T) {
 	if out, err := verify.CombinedOutput(); err != nil || !strings.Contains(string(out), "Verify return code: 0 (ok)") {
 		t.Errorf("openssl does not believe it: %v\n%s", err, out)
 	}
+
+	// Another authority, which gives the key another name: what was issued under the names before stays valid.
+	second := newCompany(t)
+	renamed := second.certify(t, request.RequestPem, "-subj", "/O=Example Corp/CN=BIOS of Example Corp")
+	vera := add(t, admin, "vera", generated.OperatorRoleViewer, testca.Key(t))
+	if _, err := admin.InstallCertificateChain(t.Context(), testbed.At(""), &generated.InstallCertificateChainRequest{ChainPem: renamed}); err != nil {
+		t.Fatal(err)
+	}
+	otto := add(t, admin, "otto", generated.OperatorRoleViewer, testca.Key(t))
+	for name, identity := range map[string]tls.Certificate{"issued at first": s.Identity(t), "issued under the first authority": vera, "issued under the second": otto} {
+		if _, err := s.Port(t, identity).GetDomain(t.Context(), testbed.At("demo"), &generated.GetDomainRequest{}); err != nil {
+			t.Errorf("a certificate %s: %v", name, err)
+		}
+	}
+	after = shown(t, s)
 
 	other := newCompany(t)
 	for name, row := range map[string]struct{ chain, code string }{
@@ -186,12 +207,27 @@ func (c company) openssl(t *testing.T, args ...string) {
 }
 
 // certify issues the certificate of an authority for a request, and gives it with the root.
-func (c company) certify(t *testing.T, request string) string {
+func (c company) certify(t *testing.T, request string, args ...string) string {
 	t.Helper()
 	write(t, filepath.Join(c.dir, "request.pem"), request)
 	write(t, filepath.Join(c.dir, "extensions"), "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n")
-	c.openssl(t, "x509", "-req", "-in", "request.pem", "-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial", "-days", "20", "-sha256", "-extfile", "extensions", "-out", "issued.pem")
+	c.openssl(t, append([]string{
+		"x509", "-req", "-in", "request.pem", "-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial", "-days", "20", "-sha256", "-extfile", "extensions", "-out", "issued.pem",
+	}, args...)...)
 	return read(t, filepath.Join(c.dir, "issued.pem")) + c.root(t)
+}
+
+// client issues a certificate for a client of a name.
+func (c company) client(t *testing.T, id string) tls.Certificate {
+	t.Helper()
+	c.request(t)
+	write(t, filepath.Join(c.dir, "extensions"), "extendedKeyUsage=clientAuth\nsubjectAltName=URI:"+id+"\n")
+	c.openssl(t, "x509", "-req", "-in", "other.csr", "-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial", "-days", "20", "-sha256", "-extfile", "extensions", "-out", "client.pem")
+	pair, err := tls.LoadX509KeyPair(filepath.Join(c.dir, "client.pem"), filepath.Join(c.dir, "other.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
 }
 
 func (c company) root(t *testing.T) string { return read(t, filepath.Join(c.dir, "root.pem")) }

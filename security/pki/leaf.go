@@ -31,6 +31,7 @@ type Leaf struct {
 	log    *slog.Logger
 	stop   context.CancelFunc
 	worker sync.WaitGroup
+	fresh  chan struct{} // there is another certificate
 
 	mu      sync.RWMutex
 	current *tls.Certificate
@@ -39,7 +40,7 @@ type Leaf struct {
 
 // NewLeaf makes a TLS certificate for host names and addresses, and keeps it fresh until [Leaf.Close].
 func NewLeaf(ctx context.Context, i *Issuer, names []string, life time.Duration, log *slog.Logger) (*Leaf, error) {
-	l := &Leaf{issuer: i, names: names, life: min(life, MostLeafLife), log: log, shown: map[string][]*x509.Certificate{}}
+	l := &Leaf{issuer: i, names: names, life: min(life, MostLeafLife), log: log, fresh: make(chan struct{}, 1), shown: map[string][]*x509.Certificate{}}
 	if err := l.Renew(); err != nil {
 		return nil, err
 	}
@@ -116,6 +117,10 @@ func (l *Leaf) Renew() error {
 	}
 	l.shown[fingerprint(leaf)] = append([]*x509.Certificate{leaf}, above...)
 	l.current = fresh
+	select {
+	case l.fresh <- struct{}{}:
+	default:
+	}
 	return nil
 }
 
@@ -128,11 +133,15 @@ const (
 // less and less often.
 func (l *Leaf) keepFresh(ctx context.Context) {
 	retry := firstRetry
-	wait := l.life / 2
+	wait := l.half()
 	for {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
+		case <-l.fresh:
+			timer.Stop()
+			wait, retry = l.half(), firstRetry
+			continue
 		case <-ctx.Done():
 			timer.Stop()
 			return
@@ -143,8 +152,12 @@ func (l *Leaf) keepFresh(ctx context.Context) {
 			continue
 		}
 		l.log.Info("the TLS certificate was renewed", "valid until", l.NotAfter())
-		wait, retry = l.life/2, firstRetry
 	}
+}
+
+// half is half of what the certificate has left: it may end with its issuer's, before its own life does.
+func (l *Leaf) half() time.Duration {
+	return max(l.NotAfter().Sub(l.issuer.clock())/2, firstRetry)
 }
 
 // Close ends the renewal.

@@ -28,8 +28,6 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
-
-	"biosv/internal/durable"
 )
 
 const (
@@ -37,12 +35,14 @@ const (
 	clientLife = 397 * 24 * time.Hour
 	skew       = 5 * time.Minute // how far the clocks of peers may be behind
 	mostChain  = 8
+	mostFormer = 16 // certificates that the issuing key has had
 )
 
 // Names of files in the folder of trust.
 const (
-	RootFile  = "root.pem"  // what clients pin
-	chainFile = "chain.pem" // the issuing key's certificate and those above it
+	RootFile    = "root.pem"    // what clients pin
+	chainFile   = "chain.pem"   // the issuing key's certificate and those above it
+	anchorsFile = "anchors.pem" // the certificates that the issuing key has had, the newest first
 )
 
 // The errors that callers tell apart.
@@ -60,13 +60,17 @@ type Issuer struct {
 	trustDomain string
 	clock       func() time.Time
 
-	mu    sync.RWMutex
-	chain []*x509.Certificate // the issuing key's first, the root last
+	mu      sync.RWMutex
+	chain   []*x509.Certificate // the issuing key's first, the root last
+	anchors []*x509.Certificate // the issuing key's that it has had, of each subject one
 }
 
 // Open opens the issuer of a folder; where it has no chain, the issuing key certifies itself.
 func Open(key crypto.Signer, dir, trustDomain string, clock func() time.Time) (*Issuer, error) {
 	i := &Issuer{key: key, dir: dir, trustDomain: trustDomain, clock: clock}
+	if err := i.readAnchors(); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, anchorsFile), err)
+	}
 	text, err := os.ReadFile(filepath.Join(dir, chainFile))
 	if os.IsNotExist(err) {
 		root, err := i.selfSign()
@@ -79,9 +83,10 @@ func Open(key crypto.Signer, dir, trustDomain string, clock func() time.Time) (*
 		return nil, err
 	}
 	if i.chain, err = i.check(text); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, chainFile), err)
+		return nil, fmt.Errorf("%s: %w (without this file, the issuing key certifies itself again)", filepath.Join(dir, chainFile), err)
 	}
-	return i, nil
+	i.anchors = merged(i.chain[0], i.anchors)
+	return i, i.writeRoot() // a crash may have come between the two files
 }
 
 func (i *Issuer) selfSign() (*x509.Certificate, error) {
@@ -132,24 +137,6 @@ func (i *Issuer) Chain() []*x509.Certificate {
 	return i.chain
 }
 
-// install writes the chain, then the root that clients pin, then uses it.
-func (i *Issuer) install(chain []*x509.Certificate) error {
-	var text bytes.Buffer
-	for _, c := range chain {
-		text.Write(encode(c))
-	}
-	if err := durable.WriteFile(filepath.Join(i.dir, RootFile), encode(chain[len(chain)-1]), 0o644); err != nil {
-		return err
-	}
-	if err := durable.WriteFile(filepath.Join(i.dir, chainFile), text.Bytes(), 0o644); err != nil {
-		return err
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.chain = chain
-	return nil
-}
-
 // CertificateRequest makes a PKCS #10 request (RFC 2986) for the issuing key, PEM.
 func (i *Issuer) CertificateRequest() ([]byte, error) {
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: i.subject()}, i.key)
@@ -157,60 +144,6 @@ func (i *Issuer) CertificateRequest() ([]byte, error) {
 		return nil, fmt.Errorf("make the certificate request: %w", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), nil
-}
-
-// InstallChain puts a chain into force that somebody made for the issuing key: its certificate first, a
-// self-signed root last.
-func (i *Issuer) InstallChain(text []byte) ([]*x509.Certificate, error) {
-	chain, err := i.check(text)
-	if err != nil {
-		return nil, err
-	}
-	return chain, i.install(chain)
-}
-
-// check reads a chain and verifies it (RFC 5280, section 6).
-func (i *Issuer) check(text []byte) (chain []*x509.Certificate, err error) {
-	for len(bytes.TrimSpace(text)) > 0 {
-		var block *pem.Block
-		if block, text = pem.Decode(text); block == nil || block.Type != "CERTIFICATE" || len(chain) == mostChain {
-			return nil, fmt.Errorf("%w: 1 to %d PEM blocks of type CERTIFICATE are expected", ErrChain, mostChain)
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("%w: certificate %d: %w", ErrChain, len(chain)+1, err)
-		}
-		chain = append(chain, c)
-	}
-	if len(chain) == 0 {
-		return nil, fmt.Errorf("%w: it is empty", ErrChain)
-	}
-	first, root := chain[0], chain[len(chain)-1]
-	if !equal(first.PublicKey, i.key.Public()) {
-		return nil, fmt.Errorf("%w: the first certificate of the chain is not for this service's issuing key", ErrKey)
-	}
-	if err := root.CheckSignatureFrom(root); err != nil {
-		return nil, fmt.Errorf("%w: the last certificate (%s) is not a self-signed root: %w", ErrChain, root.Subject, err)
-	}
-	for n, c := range chain {
-		if !c.IsCA || !c.BasicConstraintsValid || c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0 {
-			return nil, fmt.Errorf("%w: %s may not issue certificates (basic constraint CA and key usage keyCertSign)", ErrChain, c.Subject)
-		}
-		if n+1 < len(chain) {
-			if err := c.CheckSignatureFrom(chain[n+1]); err != nil {
-				return nil, fmt.Errorf("%w: %s is not signed by %s: %w", ErrSignature, c.Subject, chain[n+1].Subject, err)
-			}
-		}
-	}
-	roots, between := x509.NewCertPool(), x509.NewCertPool()
-	roots.AddCert(root)
-	for _, c := range chain[:len(chain)-1] {
-		between.AddCert(c)
-	}
-	if _, err := first.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: i.clock(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrChain, err)
-	}
-	return chain, nil
 }
 
 // IssueClient issues a certificate for a key that a PKCS #10 request (DER) proves the possession of. The names in
@@ -248,7 +181,14 @@ func (i *Issuer) issueClient(key crypto.PublicKey, id *url.URL) (*x509.Certifica
 
 // issue signs a certificate of an end entity, which does not outlive its issuer's.
 func (i *Issuer) issue(key crypto.PublicKey, template *x509.Certificate, life time.Duration) (*x509.Certificate, error) {
-	issuer, now := i.Chain()[0], i.clock()
+	return i.issueUnder(i.Chain()[0], key, template, life)
+}
+
+func (i *Issuer) issueUnder(issuer *x509.Certificate, key crypto.PublicKey, template *x509.Certificate, life time.Duration) (*x509.Certificate, error) {
+	now := i.clock()
+	if now.After(issuer.NotAfter) {
+		return nil, fmt.Errorf("issue a certificate: that of the issuing key ended on %s", issuer.NotAfter.UTC().Format(time.RFC3339))
+	}
 	template.SerialNumber, template.KeyUsage, template.BasicConstraintsValid = serial(), x509.KeyUsageDigitalSignature, true
 	template.NotBefore, template.NotAfter = now.Add(-skew), now.Add(life)
 	if template.NotAfter.After(issuer.NotAfter) {
@@ -269,18 +209,17 @@ func serial() *big.Int {
 	return new(big.Int).SetBytes(b[:])
 }
 
-func encode(c *x509.Certificate) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+func encode(list ...*x509.Certificate) []byte {
+	var b bytes.Buffer
+	for _, c := range list {
+		b.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+	}
+	return b.Bytes()
 }
 
 // PEM gives a certificate and the chain above it.
 func (i *Issuer) PEM(c *x509.Certificate) []byte {
-	var b bytes.Buffer
-	b.Write(encode(c))
-	for _, above := range i.Chain() {
-		b.Write(encode(above))
-	}
-	return b.Bytes()
+	return append(encode(c), encode(i.Chain()...)...)
 }
 
 // KeyFingerprint is the SHA-256 of the issuing key's SubjectPublicKeyInfo.
