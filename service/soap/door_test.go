@@ -670,6 +670,34 @@ func (letters) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// onebyone gives what it reads a byte at a time.
+type onebyone struct{ io.Reader }
+
+func (r onebyone) Read(p []byte) (int, error) { return r.Reader.Read(p[:min(len(p), 1)]) }
+
+func TestABodyMayComeInPieces(t *testing.T) {
+	t.Parallel()
+	h := open(t, &gate{answer: state})
+	body := asked(envelope.SOAP12, "", `<b:GetPowerState/>`)
+	for _, announced := range []bool{true, false} {
+		request, err := http.NewRequest(http.MethodPost, h.url, onebyone{strings.NewReader(body)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if announced {
+			request.ContentLength = int64(len(body))
+		}
+		request.Header.Set("Content-Type", "application/soap+xml")
+		res, err := h.client(t, "").Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := readAnswer(res); err != nil || got.status != http.StatusOK {
+			t.Errorf("announced %t: %v, %d %s", announced, err, got.status, got.body)
+		}
+	}
+}
+
 // A role that cannot be read lets no large body in.
 func TestARoleThatCannotBeReadLetsNothingLargeIn(t *testing.T) {
 	t.Parallel()

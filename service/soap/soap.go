@@ -69,8 +69,8 @@ func New(c Config) *Door {
 	return &Door{
 		Config:    c,
 		strangers: newRoom(MostBytesUnidentified, 4*MostBytesUnidentified, 4<<20),
-		domains:   newRoom(MostBytes, MostBytes, 8<<20),
-		persons:   newRoom(MostBytes, MostBytes, 8<<20),
+		domains:   newRoom(MostBytes, 2*MostBytes, 8<<20),
+		persons:   newRoom(MostBytes, 2*MostBytes, 8<<20),
 		large:     newRoom(MostBytesAdmin, MostBytesAdmin, MostBytesAdmin),
 	}
 }
