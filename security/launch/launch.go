@@ -223,8 +223,10 @@ func (l *Launch) Measure(ctx context.Context, t *tpm.TPM, events []Event) (State
 	if !endsWith(log.Events, events) {
 		return l.Measure(ctx, t, events)
 	}
-	s.Counter, s.CounterName, err = t.Counter(ctx)
-	return s, err
+	if s.Counter, s.CounterName, err = t.Counter(ctx); err != nil {
+		return State{}, err
+	}
+	return s, l.keepCounter(s.CounterName, s.Counter)
 }
 
 // extended says how many events a value stands for; -1 is none that the log knows.
@@ -317,7 +319,10 @@ func (l *Launch) Authorize(events []Event) (bool, error) {
 	if len(fresh) == 0 {
 		return false, nil
 	}
-	return true, l.approve(counter, name, fresh...)
+	if err := l.approve(counter, name, fresh...); err != nil {
+		return false, err
+	}
+	return true, nil
 }
 
 // approve signs policies for register values and keeps them.
@@ -333,9 +338,6 @@ func (l *Launch) approve(counter uint64, name []byte, values ...tpm.Digest) erro
 			return err
 		}
 		next.Approvals = append(next.Approvals, a)
-	}
-	if err := writeJSON(filepath.Join(l.dir, counterFile), counterState{hex.EncodeToString(name), counter}); err != nil {
-		return err
 	}
 	if err := writeJSON(filepath.Join(l.dir, policyFile), next); err != nil {
 		return err
@@ -353,12 +355,23 @@ type counterState struct {
 }
 
 func (l *Launch) counter() (name []byte, value uint64, err error) {
+	path := filepath.Join(l.dir, counterFile)
 	var s counterState
-	if err := readJSON(filepath.Join(l.dir, counterFile), &s); err != nil {
+	if err := readJSON(path, &s); err != nil {
 		return nil, 0, err
 	}
-	name, err = hex.DecodeString(s.Name)
-	return name, s.Value, err
+	if name, err = hex.DecodeString(s.Name); err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return name, s.Value, nil
+}
+
+// keepCounter keeps what a start read, so that what is authorised afterwards is not revoked already.
+func (l *Launch) keepCounter(name []byte, value uint64) error {
+	if before, v, err := l.counter(); err == nil && v == value && string(before) == string(name) {
+		return nil
+	}
+	return writeJSON(filepath.Join(l.dir, counterFile), counterState{hex.EncodeToString(name), value})
 }
 
 // hexDigest is a SHA-256 that is hexadecimal as text.
