@@ -124,7 +124,7 @@ func (m *Machine) Configure(context.Context, smm.Settings) error {
 func (m *Machine) Inventory(context.Context) (*generated.SystemInventory, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return &generated.SystemInventory{SerialNumber: "of a test"}, m.broken
+	return &generated.SystemInventory{SerialNumber: "of a test", AssetTag: "tag of a test"}, m.broken
 }
 
 func (m *Machine) Thermal(context.Context) (*generated.ThermalReading, error) {
