@@ -55,7 +55,7 @@ func TestTheChainEndsInAKeyOfTheTPM(t *testing.T) {
 
 	tpm2 := testbed.TPM2(t, filepath.Join(s.Data, "tpm"))
 	out := filepath.Join(t.TempDir(), "key.pem")
-	about := tpm2("tpm2_readpublic", "-c", trust.IssuingKeyHandle, "-f", "pem", "-o", out)
+	about := must(tpm2("tpm2_readpublic", "-c", trust.IssuingKeyHandle, "-f", "pem", "-o", out))(t)
 	text, err := os.ReadFile(out)
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestTheChainEndsInAKeyOfTheTPM(t *testing.T) {
 	if attributes == nil || string(attributes[1]) != "fixedtpm|fixedparent|sensitivedataorigin|adminwithpolicy|noda|restricted|sign" {
 		t.Errorf("the key's attributes are %s, in\n%s", attributes, about)
 	}
-	if ek := tpm2("tpm2_readpublic", "-c", "0x81010001"); !strings.Contains(string(ek), "name: "+trust.EndorsementKeyName) {
+	if ek := must(tpm2("tpm2_readpublic", "-c", "0x81010001"))(t); !strings.Contains(string(ek), "name: "+trust.EndorsementKeyName) {
 		t.Errorf("the endorsement key is said to be %s, and is\n%s", trust.EndorsementKeyName, ek)
 	}
 }

@@ -2,6 +2,8 @@ package testbed
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +15,7 @@ import (
 // program of tpm2-tools against it: who made the TPM's keys is not who says here what they are. The service must
 // have stopped. The socket's path is short, because tpm2-tools take no long one; its control socket has the name
 // that they look for.
-func TPM2(t testing.TB, folder string) func(name string, args ...string) []byte {
+func TPM2(t testing.TB, folder string) func(name string, args ...string) ([]byte, error) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "tpm")
 	if err != nil {
@@ -48,22 +50,18 @@ func TPM2(t testing.TB, folder string) func(name string, args ...string) []byte 
 			t.Fatal("swtpm does not listen")
 		}
 	}
-	return func(name string, args ...string) []byte {
-		t.Helper()
+	return func(name string, args ...string) ([]byte, error) {
 		cmd := exec.CommandContext(t.Context(), name, args...)
 		cmd.Env = append(os.Environ(), "TPM2TOOLS_TCTI=swtpm:path="+socket)
 		cmd.Dir = dir
 		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%s: %v (from the Debian package tpm2-tools)\n%s", cmd, err, stderr(err))
+		var exit *exec.ExitError
+		switch {
+		case errors.As(err, &exit):
+			return nil, fmt.Errorf("%s: %w: %s", cmd, err, exit.Stderr)
+		case err != nil:
+			return nil, fmt.Errorf("%w: the Debian package tpm2-tools is needed", err)
 		}
-		return out
+		return out, nil
 	}
-}
-
-func stderr(err error) []byte {
-	if exit, ok := err.(*exec.ExitError); ok {
-		return exit.Stderr
-	}
-	return nil
 }

@@ -53,31 +53,17 @@ func Folder(t testing.TB) string {
 	return dir
 }
 
-// Open opens the software TPM of a folder. It is closed with the test, where the test has not done so.
-func Open(t testing.TB, dir string) *TPM {
+// Open opens the software TPM of a folder, until the test ends.
+func Open(t testing.TB, dir string) *tpm.TPM {
 	t.Helper()
 	p, err := tpm.Open(t.Context(), tpm.Source{Kind: tpm.Swtpm}, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &TPM{TPM: p}
 	t.Cleanup(func() {
-		if err := o.Close(); err != nil {
+		if err := p.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return o
-}
-
-// TPM is an open TPM that can be closed twice.
-type TPM struct {
-	*tpm.TPM
-	once sync.Once
-	err  error
-}
-
-// Close closes it.
-func (t *TPM) Close() error {
-	t.once.Do(func() { t.err = t.TPM.Close() })
-	return t.err
+	return p
 }

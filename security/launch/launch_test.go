@@ -20,7 +20,7 @@ import (
 type bench struct {
 	*testing.T
 	dir, tpmDir string
-	tpm         *testtpm.TPM
+	tpm         *tpm.TPM
 }
 
 func newBench(t *testing.T) *bench {
@@ -53,7 +53,7 @@ func (b *bench) open() *launch.Launch {
 
 func (b *bench) measure(events []launch.Event) launch.State {
 	b.Helper()
-	s, err := b.open().Measure(b.Context(), b.tpm.TPM, events)
+	s, err := b.open().Measure(b.Context(), b.tpm, events)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func TestARegisterThatSomethingElseExtendsIsRefused(t *testing.T) {
 	if err := b.tpm.ExtendPCR(t.Context(), launch.Register, tpm.Digest{9}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.open().Measure(t.Context(), b.tpm.TPM, one); err == nil || !strings.Contains(err.Error(), "something else extends it") || !strings.Contains(err.Error(), "PCR 15") {
+	if _, err := b.open().Measure(t.Context(), b.tpm, one); err == nil || !strings.Contains(err.Error(), "something else extends it") || !strings.Contains(err.Error(), "PCR 15") {
 		t.Error(err)
 	}
 	// What extends it before the service starts, at each start of the machine, is a part of the value.
@@ -484,7 +484,7 @@ func TestDamagedFilesAreErrorsThatNameThem(t *testing.T) {
 	for name, use := range map[string]func() error{
 		"policy.json":       func() error { _, err := launch.Open(b.dir); return err },
 		"signer.pem":        func() error { _, err := launch.Open(b.dir); return err },
-		"measurements.json": func() error { _, err := b.open().Measure(t.Context(), b.tpm.TPM, one); return err },
+		"measurements.json": func() error { _, err := b.open().Measure(t.Context(), b.tpm, one); return err },
 		"counter.json":      func() error { _, err := b.open().Authorize(two); return err },
 	} {
 		path := filepath.Join(b.dir, name)

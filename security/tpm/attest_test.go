@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"biosv/internal/testtpm"
 	"biosv/security/tpm"
 )
 
@@ -39,7 +40,14 @@ func checkAttestation(t *testing.T, a tpm.Attestation, nonce []byte) *tpm2.TPMSC
 		t.Fatal(err)
 	}
 	number := func(b []byte) *big.Int { return new(big.Int).SetBytes(b) }
-	key := &ecdsa.PublicKey{Curve: elliptic.P256(), X: number(point.X.Buffer), Y: number(point.Y.Buffer)}
+	raw := make([]byte, 65)
+	raw[0] = 4
+	number(point.X.Buffer).FillBytes(raw[1:33])
+	number(point.Y.Buffer).FillBytes(raw[33:])
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), raw)
+	if err != nil {
+		t.Fatal(err)
+	}
 	digest := sha256.Sum256(a.Statement)
 	if !ecdsa.Verify(key, digest[:], number(rs.SignatureR.Buffer), number(rs.SignatureS.Buffer)) {
 		t.Error("the statement is not signed by the attestation key")
@@ -62,8 +70,9 @@ func checkAttestation(t *testing.T, a tpm.Attestation, nonce []byte) *tpm2.TPMSC
 }
 
 func TestTheAttestationKeySaysThatTheIssuingKeyWasMadeHere(t *testing.T) {
-	dir := t.TempDir()
-	p := open(t, dir)
+	t.Parallel()
+	dir := testtpm.Folder(t)
+	p := testtpm.Open(t, dir)
 	signer := newSigner(t)
 	k := authorised(t, p, signer)
 	nonce := []byte("a nonce")
@@ -87,8 +96,7 @@ func TestTheAttestationKeySaysThatTheIssuingKeyWasMadeHere(t *testing.T) {
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
-	p = open(t, dir)
-	defer p.Close()
+	p = testtpm.Open(t, dir)
 	k, err = p.OpenIssuingKey(t.Context(), &signer.PublicKey)
 	if err != nil {
 		t.Fatal(err)

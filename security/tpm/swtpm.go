@@ -27,11 +27,15 @@ type child struct {
 	conn    net.Conn
 	control net.Conn
 	log     string
+	state   string      // its folder
+	synced  os.FileInfo // of the state's file, as it is on disk
 }
 
 // Names below a swtpm's folder. The state is encrypted with a key that lies outside of its folder.
 const (
 	stateFolder = "state"
+	stateFile   = "tpm2-00.permall" // in it
+	unfinished  = "state.unfinished"
 	keyFile     = "state.key"
 	logFile     = "swtpm.log"
 	caFolder    = "localca"
@@ -44,31 +48,33 @@ func startChild(ctx context.Context, dir string) (c *child, fresh bool, err erro
 	if err != nil {
 		return nil, false, err
 	}
-	if err := os.MkdirAll(filepath.Join(dir, stateFolder), 0o700); err != nil {
-		return nil, false, err
-	}
 	if err := awaitPrevious(ctx, filepath.Join(dir, stateFolder, lockFile)); err != nil {
 		return nil, false, err
 	}
-	key := filepath.Join(dir, keyFile)
-	if _, err := os.Stat(key); os.IsNotExist(err) {
-		fresh = true
-		if err := writeKey(key); err != nil {
+	state := filepath.Join(dir, stateFolder, stateFile)
+	haveKey, haveState, pinned := there(filepath.Join(dir, keyFile)), there(state), there(filepath.Join(dir, pinFile))
+	switch {
+	case !haveState && pinned:
+		return nil, false, fmt.Errorf("the state of the software TPM is gone (%s): without it the service's key is lost. Bring it back from a backup, or begin with an empty data folder", state)
+	case !haveKey && (haveState || pinned):
+		return nil, false, fmt.Errorf("the key of the software TPM's state is gone (%s): without it the service's key is lost. Bring it back from a backup, or begin with an empty data folder", filepath.Join(dir, keyFile))
+	case !haveKey:
+		if err := writeKey(filepath.Join(dir, keyFile)); err != nil {
 			return nil, false, fmt.Errorf("write the key of the TPM's state: %w", err)
 		}
 	}
-	state := filepath.Join(dir, stateFolder, "tpm2-00.permall")
-	if _, err := os.Stat(state); os.IsNotExist(err) {
-		if _, err := os.Stat(filepath.Join(dir, pinFile)); err == nil {
-			return nil, false, fmt.Errorf("the state of the software TPM is gone (%s): without it the service's key is lost. Bring it back from a backup, or begin with an empty data folder", state)
-		}
-		fresh = true
+	if !haveState {
 		if err := setUp(ctx, dir); err != nil {
 			return nil, false, err
 		}
 	}
 	c, err = spawn(dir)
-	return c, fresh, err
+	return c, !haveState, err
+}
+
+func there(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // leaveTime is how long an earlier swtpm may take to end.
@@ -114,8 +120,13 @@ func writeKey(path string) error {
 	return durable.WriteFile(path, text, 0o600)
 }
 
-// setUp makes the state with its endorsement keys and their certificates, of a certificate authority of its own.
+// setUp makes the state with its endorsement keys and their certificates, of a certificate authority of its own. It
+// is made whole under another name first: half of a TPM is none.
 func setUp(ctx context.Context, dir string) error {
+	beside := filepath.Join(dir, unfinished)
+	if err := errors.Join(os.RemoveAll(beside), os.Mkdir(beside, 0o700)); err != nil {
+		return err
+	}
 	ca := filepath.Join(dir, caFolder)
 	if err := os.MkdirAll(ca, 0o700); err != nil {
 		return err
@@ -132,13 +143,27 @@ func setUp(ctx context.Context, dir string) error {
 			return err
 		}
 	}
-	cmd := exec.CommandContext(ctx, "swtpm_setup", "--tpm2", "--config", filepath.Join(ca, "swtpm_setup.conf"), "--tpmstate", filepath.Join(dir, stateFolder),
+	cmd := exec.CommandContext(ctx, "swtpm_setup", "--tpm2", "--config", filepath.Join(ca, "swtpm_setup.conf"), "--tpmstate", beside,
 		"--create-ek-cert", "--pcr-banks", "sha256", "--lock-nvram", "--not-overwrite", "--vmid", "biosv",
 		"--keyfile", filepath.Join(dir, keyFile), "--cipher", "aes-256-cbc", "--logfile", filepath.Join(dir, "setup.log"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("swtpm_setup: %w: %s (more in %s)", err, bytes.TrimSpace(out), filepath.Join(dir, "setup.log"))
 	}
-	return nil
+	if err := errors.Join(syncFile(filepath.Join(beside, stateFile)), durable.SyncFolder(beside)); err != nil {
+		return err
+	}
+	if err := os.Rename(beside, filepath.Join(dir, stateFolder)); err != nil {
+		return err
+	}
+	return durable.SyncFolder(dir)
+}
+
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 func spawn(dir string) (*child, error) {
@@ -150,7 +175,7 @@ func spawn(dir string) (*child, error) {
 	if err != nil {
 		return nil, errors.Join(err, ours.Close(), theirs.Close())
 	}
-	c := &child{conn: ours, control: ourControl, log: filepath.Join(dir, logFile)}
+	c := &child{conn: ours, control: ourControl, log: filepath.Join(dir, logFile), state: filepath.Join(dir, stateFolder)}
 	c.cmd = exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(dir, stateFolder)+",mode=0600", "--fd", "3", "--ctrl", "type=unixio,clientfd=4",
 		"--flags", "not-need-init,startup-clear", "--key", "file="+filepath.Join(dir, keyFile)+",mode=aes-256-cbc,format=hex", "--log", "file="+c.log+",level=1")
 	c.cmd.ExtraFiles = []*os.File{theirs, theirControl}
@@ -193,9 +218,28 @@ func (c *child) Send(command []byte) ([]byte, error) {
 	return answer, nil
 }
 
+// sync brings the state to the disk where a command changed it: swtpm writes it before it answers, beside and
+// renamed, and leaves it to the system when. Without, a power cut could take the issuing key with it.
+func (c *child) sync() error {
+	path := filepath.Join(c.state, stateFile)
+	now, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("the state of the software TPM: %w", err)
+	}
+	if c.synced != nil && os.SameFile(now, c.synced) && now.ModTime().Equal(c.synced.ModTime()) && now.Size() == c.synced.Size() {
+		return nil
+	}
+	if err := errors.Join(syncFile(path), durable.SyncFolder(c.state)); err != nil {
+		return fmt.Errorf("the state of the software TPM: %w", err)
+	}
+	c.synced = now
+	return nil
+}
+
 // close shuts the TPM down in order and waits for the process.
 func (c *child) close() error {
 	_, err := tpm2.Shutdown{ShutdownType: tpm2.TPMSUClear}.Execute(c)
+	err = errors.Join(err, c.sync())
 	c.conn.Close()
 	c.control.Close()
 	late := time.AfterFunc(5*time.Second, func() { _ = c.cmd.Process.Kill() }) // it may have ended meanwhile

@@ -27,8 +27,11 @@ import (
 // pinFile holds the name of the endorsement key that the data folder belongs to.
 const pinFile = "ek.name"
 
-// ErrOther says that the TPM is not the one that the data folder belongs to.
-var ErrOther = errors.New("this is another TPM than the one that the data folder was set up with")
+// The errors of a TPM as a whole.
+var (
+	ErrOther  = errors.New("this is another TPM than the one that the data folder was set up with")
+	ErrClosed = errors.New("the TPM is closed")
+)
 
 // TPM is an open TPM. It is safe for concurrent use.
 type TPM struct {
@@ -36,6 +39,7 @@ type TPM struct {
 	dir    string
 	child  *child
 	turn   chan struct{} // holds one token: who takes it may speak
+	closed bool          // read and written by whoever has the token
 	about  Description
 }
 
@@ -100,6 +104,11 @@ func (t *TPM) introduce(ctx context.Context) error {
 // Close ends the use of the TPM; a swtpm is shut down in order.
 func (t *TPM) Close() error {
 	<-t.turn
+	defer func() { t.turn <- struct{}{} }()
+	if t.closed {
+		return nil
+	}
+	t.closed = true
 	if t.child != nil {
 		return t.child.close()
 	}
@@ -118,8 +127,11 @@ func (t *TPM) do(ctx context.Context, fn func(transport.TPM) error) error {
 		return fmt.Errorf("wait for the TPM: %w", ctx.Err())
 	}
 	defer func() { t.turn <- struct{}{} }()
+	if t.closed {
+		return ErrClosed
+	}
 	if t.child != nil {
-		return fn(patient{t.child})
+		return errors.Join(fn(patient{t.child}), t.child.sync())
 	}
 	device, err := linuxtpm.Open(t.source.Path)
 	if err != nil {

@@ -2,6 +2,7 @@ package tpm_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,25 +11,17 @@ import (
 	"encoding/pem"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
+	"biosv/internal/testbed"
+	"biosv/internal/testtpm"
 	"biosv/security/tpm"
 )
-
-func open(t *testing.T, dir string) *tpm.TPM {
-	t.Helper()
-	s, err := tpm.ParseSource("swtpm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := tpm.Open(t.Context(), s, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
 
 func newSigner(t *testing.T) *ecdsa.PrivateKey {
 	t.Helper()
@@ -80,8 +73,8 @@ func verify(t *testing.T, k *tpm.IssuingKey, message, signature []byte) {
 }
 
 func TestIssuingKeySignsUnderItsPolicyOnly(t *testing.T) {
-	p := open(t, t.TempDir())
-	defer p.Close()
+	t.Parallel()
+	p := testtpm.Open(t, testtpm.Folder(t))
 	signer := newSigner(t)
 	k := authorised(t, p, signer)
 	for _, n := range []int{1, 1024, 1025, 5000} {
@@ -118,8 +111,8 @@ func TestIssuingKeySignsUnderItsPolicyOnly(t *testing.T) {
 }
 
 func TestIssuingKeyRefusesAForgedApproval(t *testing.T) {
-	p := open(t, t.TempDir())
-	defer p.Close()
+	t.Parallel()
+	p := testtpm.Open(t, testtpm.Folder(t))
 	signer := newSigner(t)
 	k := authorised(t, p, signer)
 	use(t, p, k, newSigner(t))
@@ -133,8 +126,8 @@ func TestIssuingKeyRefusesAForgedApproval(t *testing.T) {
 
 // A restricted key signs nothing that looks like what a TPM attests (TPM_GENERATED_VALUE, Part 2, section 6.2).
 func TestIssuingKeySignsNoForgedAttestation(t *testing.T) {
-	p := open(t, t.TempDir())
-	defer p.Close()
+	t.Parallel()
+	p := testtpm.Open(t, testtpm.Folder(t))
 	k := authorised(t, p, newSigner(t))
 	for _, n := range []int{100, 2000} {
 		message := append([]byte("\xffTCG"), make([]byte, n)...)
@@ -148,8 +141,9 @@ func TestIssuingKeySignsNoForgedAttestation(t *testing.T) {
 }
 
 func TestTheSameFolderIsTheSameTPM(t *testing.T) {
-	dir := t.TempDir()
-	p := open(t, dir)
+	t.Parallel()
+	dir := testtpm.Folder(t)
+	p := testtpm.Open(t, dir)
 	k := authorised(t, p, newSigner(t))
 	about := p.Describe()
 	if err := p.Close(); err != nil {
@@ -158,41 +152,22 @@ func TestTheSameFolderIsTheSameTPM(t *testing.T) {
 	if !about.Software || about.EKName == "" || len(about.EKCertificate) == 0 {
 		t.Errorf("%+v", about)
 	}
-	if got := readPublic(t, dir); !got.Equal(k.Public()) {
-		t.Error("tpm2_readpublic sees another key at the issuing key's handle")
-	}
-	p = open(t, dir)
-	defer p.Close()
+	p = testtpm.Open(t, dir)
 	if p.Describe().EKName != about.EKName {
 		t.Error("the endorsement key is another one now")
 	}
-}
-
-// readPublic starts the stopped TPM's state under a swtpm of its own and lets tpm2-tools read the issuing key.
-func readPublic(t *testing.T, dir string) *ecdsa.PublicKey {
-	t.Helper()
-	socket := filepath.Join(t.TempDir(), "s")
-	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(dir, "state"), "--key", "file="+filepath.Join(dir, "state.key")+",mode=aes-256-cbc,format=hex",
-		"--server", "type=unixio,path="+socket, "--ctrl", "type=unixio,path="+socket+".ctrl", "--flags", "not-need-init,startup-clear")
-	if err := cmd.Start(); err != nil {
+	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}()
-	for {
-		if _, err := os.Stat(socket + ".ctrl"); err == nil {
-			break
-		}
-		if t.Context().Err() != nil {
-			t.Fatal("swtpm does not start")
-		}
-	}
+	seen(t, dir, k)
+}
+
+// readPublic lets tpm2-tools read the issuing key of a TPM that was closed.
+func readPublic(t *testing.T, tpm2 func(string, ...string) ([]byte, error)) *ecdsa.PublicKey {
+	t.Helper()
 	out := filepath.Join(t.TempDir(), "key.pem")
-	read := exec.Command("tpm2_readpublic", "-T", "swtpm:path="+socket, "-c", "0x81000b10", "-f", "pem", "-o", out)
-	if text, err := read.CombinedOutput(); err != nil {
-		t.Fatalf("tpm2_readpublic: %v\n%s", err, text)
+	if _, err := tpm2("tpm2_readpublic", "-c", "0x81000b10", "-f", "pem", "-o", out); err != nil {
+		t.Fatal(err)
 	}
 	text, err := os.ReadFile(out)
 	if err != nil {
@@ -206,12 +181,45 @@ func readPublic(t *testing.T, dir string) *ecdsa.PublicKey {
 	return key.(*ecdsa.PublicKey)
 }
 
-func TestAStateThatIsGoneOrAnothersIsRefused(t *testing.T) {
-	dir, other := t.TempDir(), t.TempDir()
-	for _, d := range []string{dir, other} {
-		if err := open(t, d).Close(); err != nil {
-			t.Fatal(err)
+// seen looks at the closed TPM with others' eyes: the key is there, and nobody signs with it who lacks the policy.
+func seen(t *testing.T, dir string, k *tpm.IssuingKey) {
+	t.Helper()
+	tpm2 := testbed.TPM2(t, dir)
+	if got := readPublic(t, tpm2); !got.Equal(k.Public()) {
+		t.Error("tpm2_readpublic sees another key at the issuing key's handle")
+	}
+	message, hash, ticket := filepath.Join(t.TempDir(), "m"), filepath.Join(t.TempDir(), "hash"), filepath.Join(t.TempDir(), "ticket")
+	if err := os.WriteFile(message, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tpm2("tpm2_hash", "-C", "o", "-g", "sha256", "-t", ticket, "-o", hash, message); err != nil {
+		t.Fatal(err)
+	}
+	sign := func(auth ...string) error {
+		_, err := tpm2("tpm2_sign", append([]string{"-c", "0x81000b10", "-g", "sha256", "-s", "ecdsa", "-d", "-t", ticket, "-o", message + ".sig"}, append(auth, hash)...)...)
+		return err
+	}
+	refused := func(what string, err error, code string) {
+		t.Helper()
+		if err == nil || !strings.Contains(strings.ToLower(err.Error()), code) {
+			t.Errorf("tpm2_sign %s: %v; want %s", what, err, code)
 		}
+	}
+	refused("with the empty password", sign(), "0x12f") // TPM_RC_AUTH_UNAVAILABLE
+	refused("with a password", sign("-p", "biosv"), "0x12f")
+	// A policy session in which nothing was satisfied.
+	session := filepath.Join(t.TempDir(), "session")
+	if _, err := tpm2("tpm2_startauthsession", "--policy-session", "-S", session); err != nil {
+		t.Fatal(err)
+	}
+	refused("without a policy", sign("-p", "session:"+session), "0x99d") // TPM_RC_POLICY_FAIL
+}
+
+func TestAStateThatIsGoneOrAnothersIsRefused(t *testing.T) {
+	t.Parallel()
+	dir, other := testtpm.Folder(t), filepath.Join(t.TempDir(), "tpm")
+	if err := testtpm.Open(t, other).Close(); err != nil { // one that is set up here
+		t.Fatal(err)
 	}
 	source, _ := tpm.ParseSource("swtpm")
 	state := filepath.Join(dir, "state", "tpm2-00.permall")
@@ -240,5 +248,166 @@ func TestAStateThatIsGoneOrAnothersIsRefused(t *testing.T) {
 	}
 	if _, err := tpm.Open(t.Context(), source, dir); err == nil {
 		t.Error("a state that is gone became a new TPM")
+	}
+}
+
+func TestAStateWithoutItsKeyIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := testtpm.Folder(t)
+	key := filepath.Join(dir, "state.key")
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := tpm.Open(t.Context(), tpm.Source{Kind: tpm.Swtpm}, dir); err == nil || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "is gone") {
+		if err == nil {
+			p.Close()
+		}
+		t.Errorf("without its key: %v", err)
+	}
+	if _, err := os.Stat(key); err == nil {
+		t.Error("another key was made in its place")
+	}
+	if err := os.WriteFile(key, []byte(strings.Repeat("0", 64)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := tpm.Open(t.Context(), tpm.Source{Kind: tpm.Swtpm}, dir); err == nil || !strings.Contains(err.Error(), "swtpm.log") {
+		if err == nil {
+			p.Close()
+		}
+		t.Errorf("with another key: %v", err)
+	}
+}
+
+// What a process left that was killed while it set a TPM up is none: it is set up again, whole.
+func TestATPMThatWasHalfSetUpIsSetUpAgain(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "tpm")
+	half := filepath.Join(dir, "state.unfinished")
+	if err := os.MkdirAll(half, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(half, "tpm2-00.permall"), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "state.key"), []byte(strings.Repeat("0", 64)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if p := testtpm.Open(t, dir); len(p.Describe().EKCertificate) == 0 {
+		t.Error("its endorsement key has no certificate")
+	}
+	if _, err := os.Stat(half); err == nil {
+		t.Error("the half is still there")
+	}
+}
+
+func TestAClosedTPMSaysSo(t *testing.T) {
+	t.Parallel()
+	p := testtpm.Open(t, testtpm.Folder(t))
+	k := authorised(t, p, newSigner(t))
+	for range 2 {
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := k.SignMessage(nil, []byte("x"), nil); !errors.Is(err, tpm.ErrClosed) {
+		t.Errorf("a signature: %v", err)
+	}
+	if _, _, err := p.ReadPCR(t.Context(), pcr); !errors.Is(err, tpm.ErrClosed) {
+		t.Errorf("a register: %v", err)
+	}
+}
+
+// A swtpm that dies is an error that names its log, and not the end of the service or a hang.
+func TestASwtpmThatDiesIsAnError(t *testing.T) {
+	t.Parallel()
+	dir := testtpm.Folder(t)
+	p, err := tpm.Open(t.Context(), tpm.Source{Kind: tpm.Swtpm}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer := newSigner(t)
+	k := authorised(t, p, signer)
+	if err := syscall.Kill(process(t, dir), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := k.SignMessage(nil, []byte("x"), nil); err == nil || !strings.Contains(err.Error(), "does not answer") || !strings.Contains(err.Error(), "swtpm.log") {
+			t.Errorf("a signature: %v", err)
+		}
+	}
+	if err := p.Close(); err == nil {
+		t.Error("it was shut down in order")
+	}
+	again := testtpm.Open(t, dir)
+	reopened, err := again.OpenIssuingKey(t.Context(), &signer.PublicKey)
+	if err != nil || !reopened.Public().(*ecdsa.PublicKey).Equal(k.Public()) {
+		t.Errorf("started again: %v", err)
+	}
+}
+
+// process finds the swtpm of a folder among the children of the test.
+func process(t *testing.T, dir string) int {
+	t.Helper()
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range lines {
+		if text, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(text), "swtpm\x00socket") && strings.Contains(string(text), dir) {
+			pid, err := strconv.Atoi(strings.Split(path, "/")[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pid
+		}
+	}
+	t.Fatal("there is no swtpm")
+	return 0
+}
+
+func TestOneAtATime(t *testing.T) {
+	t.Parallel()
+	p := testtpm.Open(t, testtpm.Folder(t))
+	k := authorised(t, p, newSigner(t))
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 5 {
+				if signature, err := k.SignMessage(nil, []byte("x"), nil); err != nil {
+					t.Error(err)
+				} else {
+					verify(t, k, []byte("x"), signature)
+				}
+				if _, _, err := p.ReadPCR(t.Context(), pcr); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := p.ReadPCR(ended, pcr); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that has ended: %v", err)
+	}
+}
+
+func TestSources(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]tpm.Source{
+		"auto": {Kind: tpm.Auto}, "swtpm": {Kind: tpm.Swtpm}, "software": {Kind: tpm.Software}, "device:/dev/tpm0": {Kind: tpm.Device, Path: "/dev/tpm0"},
+	} {
+		if got, err := tpm.ParseSource(text); got != want || err != nil {
+			t.Errorf("%s is %+v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "device", "device:", "hardware", "Swtpm", "swtpm:/x"} {
+		if got, err := tpm.ParseSource(text); err == nil || !strings.Contains(err.Error(), "use auto, device:PATH, swtpm or software") {
+			t.Errorf("%q is %+v, %v", text, got, err)
+		}
+	}
+	missing := filepath.Join(t.TempDir(), "tpm0")
+	if _, err := tpm.Open(t.Context(), tpm.Source{Kind: tpm.Device, Path: missing}, t.TempDir()); err == nil || !strings.Contains(err.Error(), missing) {
+		t.Errorf("a device that is not there: %v", err)
 	}
 }
