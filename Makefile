@@ -6,6 +6,8 @@ export FUZZTIME ?= 10m
 export KILLS    ?= 3
 export CGO_ENABLED ?= 0
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+ALL         := ./... ./testdata/guest/init # which ./... leaves out
+TAGS        := e2e,guest,interop
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 
 .DEFAULT_GOAL := help
@@ -23,19 +25,19 @@ run: build ## start a service in .biosv with a simulated domain, on https://127.
 	bin/biosv serve --data $(DATA) --listen $(LISTEN)
 
 test: setup generated-is-current lint guest build ## everything that a change must pass
-	$(GO) test ./...
+	$(GO) test $(ALL)
 	$(GO) test -tags e2e -timeout 15m ./internal/e2e/... ./internal/interop/... ./internal/house/...
-	$(GO) test -tags guest -timeout 15m ./internal/powercut/...
+	$(GO) test -tags guest -timeout 15m -p 1 ./internal/guest/... ./internal/powercut/...
 	@scripts/vulncheck.sh
 
 check: generated-is-current lint ## the fast loop: generated code, formatting, vet, staticcheck, unit tests
 	@scripts/setup.sh check
-	$(GO) test ./...
+	$(GO) test $(ALL)
 
 lint: ## formatting, vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'gofmt: these files are not formatted:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
-	$(GO) vet -tags e2e,guest,interop ./...
-	$(GO) tool staticcheck -tags e2e,guest,interop ./...
+	$(GO) vet -tags $(TAGS) $(ALL)
+	$(GO) tool staticcheck -tags $(TAGS) $(ALL)
 
 generate: ## make generated/ and docs/operations.md from wsdl/
 	@mkdir -p generated .cache/contract docs
@@ -51,7 +53,7 @@ bench: build ## CPU time of a request, beside net/http with a constant answer
 	$(GO) run ./internal/bench
 
 soak: setup guest build ## what takes hours: 50 power cuts, and each fuzz target for FUZZTIME
-	KILLS=50 $(GO) test -tags guest -timeout 2h -v ./internal/powercut/...
+	KILLS=50 $(GO) test -tags guest -timeout 2h -p 1 -v ./internal/powercut/... ./machine/host/...
 	scripts/fuzz.sh
 
 interop: build ## every SOAP client that is known, and what each could not do
