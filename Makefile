@@ -7,7 +7,7 @@ export KILLS    ?= 3
 export CGO_ENABLED ?= 0
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 ALL         := ./... ./testdata/guest/init # which ./... leaves out
-TAGS        := e2e,guest,interop
+TAGS        := bench,e2e,guest,interop
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 
 .DEFAULT_GOAL := help
@@ -50,7 +50,8 @@ generated-is-current: generate
 	@git diff --exit-code --stat -- generated docs/operations.md || { echo 'make generate changed these files: commit what it makes'; exit 1; }
 
 bench: build ## CPU time of a request, beside net/http with a constant answer
-	$(GO) run ./internal/bench
+	$(GO) test -tags bench -count=1 -v -run TestRequests ./internal/bench
+	$(GO) test -run - -bench . -benchmem ./internal/bench ./envelope
 
 soak: setup guest build ## what takes hours: 50 power cuts, and each fuzz target for FUZZTIME
 	KILLS=50 $(GO) test -tags guest -timeout 2h -p 1 -v ./internal/powercut/... ./machine/host/...
