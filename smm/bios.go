@@ -97,8 +97,10 @@ func (b *BIOS) Close() error {
 // Now is the time by the one clock.
 func (b *BIOS) Now() time.Time { return b.clock().UTC() }
 
-// View reads the state of the domain that a call names.
+// View reads the state of the domain that a call names. What is owed is written first, where there is room by now, so
+// that a change is not decided by the state before it.
 func (b *BIOS) View(ctx context.Context, call generated.Call, fn func(*Tx) error) error {
+	_ = b.settle(ctx, call.Domain) // a disk that is full keeps nobody from reading
 	return b.store.View(ctx, func(s *store.Tx) error {
 		tx, err := b.begin(s, call)
 		if err != nil {

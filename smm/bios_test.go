@@ -366,12 +366,17 @@ func TestAnOutcomeIsOwedWhileTheDiskIsFull(t *testing.T) {
 				t.Errorf("an action meanwhile: %v", err)
 			}
 		}
+		if err := b.View(t.Context(), b.LocalCall("demo"), nothing); err != nil {
+			t.Errorf("reading meanwhile: %v", err)
+		}
 		full = false
 		if failure == nil {
 			// A change of another domain pays it too.
 			if err := b.Change(t.Context(), b.LocalCall(smm.PrivilegedDomain), some, nothing); err != nil {
 				t.Error(err)
 			}
+		} else if err := b.View(t.Context(), b.LocalCall("demo"), nothing); err != nil { // and so does reading
+			t.Error(err)
 		}
 		if open, err := b.OpenIntents(t.Context()); open != 0 || err != nil {
 			t.Errorf("%d actions are under way, %v", open, err)

@@ -88,7 +88,10 @@ func (b *BIOS) owe(domain string, conclude func(context.Context) error) {
 // settle writes what is owed, of every domain. Its error is that of the domain named.
 func (b *BIOS) settle(ctx context.Context, domain string) (err error) {
 	b.mu.RLock()
-	owing := slices.Collect(maps.Keys(b.owed))
+	var owing []string
+	if len(b.owed) > 0 { // which is seldom, and asked at every request
+		owing = slices.Collect(maps.Keys(b.owed))
+	}
 	b.mu.RUnlock()
 	for _, d := range owing {
 		b.mu.Lock()
