@@ -326,9 +326,19 @@ func TestASecretIsTypedWithoutEcho(t *testing.T) {
 	}
 }
 
+// leftBehind are the terminals of readers that were left behind: when its terminal goes, a reader puts it back as it was
+// by its number, which must not be another's by then.
+var leftBehind []*os.File
+
 func TestATerminalIsLeftAsItWasWhereAPromptIsInterrupted(t *testing.T) {
 	t.Parallel()
 	_, screen := terminal(t)
+	number, err := unix.Dup(int(screen.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	screen = os.NewFile(uintptr(number), screen.Name())
+	leftBehind = append(leftBehind, screen)
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	s := &service{}
