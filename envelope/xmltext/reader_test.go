@@ -139,6 +139,41 @@ func TestASequenceIsReadAsItsSchemaSays(t *testing.T) {
 	}
 }
 
+// White space in an attribute is normalised, but for what references stand for (XML 1.0 section 3.3.3).
+func TestAttributesAreNormalised(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		`""`: "", `"a b"`: "a b", "\"a\tb\nc\"": "a b c", "\"a\r\nb\rc\r\n\r\n\"": "a b c  ", `"&#9;&#xA;&#13;"`: "\t\n\r", `'"'`: `"`, `"'&quot;&apos;&lt;>&amp;"`: `'"'<>&`, `" a  b "`: " a  b ",
+	} {
+		n, err := xmltext.Tree([]byte("<v a="+value+"/>"), xmltext.DefaultLimits)
+		if err != nil || n.Attributes[0].Value != want {
+			t.Errorf("%s is %q, %v", value, n.Attributes, err)
+		}
+	}
+}
+
+// xsi:type may say what is so anyway, by whatever prefix; xsi:nil nothing; everything else is no attribute of the contract's.
+func TestAttributesOfSchemaInstances(t *testing.T) {
+	t.Parallel()
+	const head = `<Pair xmlns="u" xmlns:i="` + xmltext.InstanceNamespace + `" xmlns:x="` + xmltext.SchemaNamespace + `" xmlns:v="v" `
+	for attributes, rule := range map[string]string{
+		`i:type="Pair"`: "", `i:type=" Pair "`: "", `xmlns:p="u" i:type="p:Pair"`: "", `i:schemaLocation="u x.xsd" i:noNamespaceSchemaLocation="y"`: "",
+		`i:type="v:Pair"`: "cvc-elt.4.3", `i:type="x:string"`: "cvc-elt.4.3", `i:type="w:Pair"`: "cvc-elt.4.3", `i:type=":Pair"`: "cvc-elt.4.3", `i:type="Pair:"`: "cvc-elt.4.3", `i:type=""`: "cvc-elt.4.3",
+		`i:nil="false"`: "cvc-elt.3.1", `i:nil="1"`: "cvc-elt.3.1", `i:other="1"`: "cvc-complex-type.3.2.2", `type="Pair"`: "cvc-complex-type.3.2.2", `v:type="Pair"`: "cvc-complex-type.3.2.2", `xml:lang="en"`: "cvc-complex-type.3.2.2",
+	} {
+		_, _, err := readPair(head + attributes + `><First i:type="x:string"/></Pair>`)
+		var e *xmltext.SchemaError
+		if rule == "" && err != nil || rule != "" && (!errors.As(err, &e) || e.Rule != rule || e.Path != "/Pair") {
+			t.Errorf("%s: %v", attributes, err)
+		}
+	}
+	for value, ok := range map[string]bool{"x:string": true, "string": false, "v:string": false, "x:int": false, "x:String": false} {
+		if _, _, err := readPair(head + `><First i:type="` + value + `"/></Pair>`); (err == nil) != ok {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+}
+
 // The first error stays, and everything after it gives nothing.
 func TestErrorsAreSticky(t *testing.T) {
 	t.Parallel()

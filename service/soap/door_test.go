@@ -13,6 +13,8 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -696,6 +698,36 @@ func TestABodyMayComeInPieces(t *testing.T) {
 			t.Errorf("announced %t: %v, %d %s", announced, err, got.status, got.body)
 		}
 	}
+}
+
+// A body of unknown length takes room for as much as it may have only until it is read.
+func TestManySmallBodiesInChunksHaveRoom(t *testing.T) {
+	t.Parallel()
+	const many = 16
+	var here atomic.Int32
+	all := make(chan struct{})
+	h := open(t, &gate{answer: func(ctx context.Context, call generated.Call, request generated.Request) (generated.Reply, error) {
+		if here.Add(1) == many {
+			close(all)
+		}
+		select {
+		case <-all:
+			return state(ctx, call, request)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}})
+	client := h.client(t, person+"ada")
+	var clients sync.WaitGroup
+	for range many {
+		clients.Go(func() {
+			got, err := tryPost(t.Context(), client, h.url, io.MultiReader(strings.NewReader(asked(envelope.SOAP11, "", `<b:GetPowerState/>`))), "Content-Type", "text/xml")
+			if err != nil || got.status != http.StatusOK {
+				t.Errorf("%v, %d %s", err, got.status, got.body)
+			}
+		})
+	}
+	clients.Wait()
 }
 
 // A role that cannot be read lets no large body in.

@@ -46,7 +46,10 @@ func TestRoomIsSharedByPeers(t *testing.T) {
 		take(t, r, "d", 8)
 		refused(t, r, "e", 3) // all is taken but 2
 		e := take(t, r, "e", 2)
-		for _, p := range []*place{a1, a2, b, c1, e} {
+		refused(t, r, "b", 5) // it has its share, and no room
+		c1.leave()
+		b2 := take(t, r, "b", 10)
+		for _, p := range []*place{a1, a2, b, b2, e} {
 			p.leave()
 		}
 		take(t, r, "a", 20)
