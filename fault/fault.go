@@ -254,9 +254,11 @@ func ofSchema(e *xmltext.SchemaError) generated.Fault {
 // ofSyntax is for a document that is not well formed, or too large.
 func ofSyntax(e *xmltext.SyntaxError) generated.Fault {
 	if e.Code == xmltext.LimitExceeded {
-		return LimitExceeded(TooLarge, e.Limit, uint64(e.Most), "%s", e.Error())
+		f := LimitExceeded(TooLarge, e.Limit, uint64(e.Most), "%s", e.Error())
+		f.ElementPath = e.Path
+		return f
 	}
-	f := InvalidRequest(MalformedXML, "", "", "%s", e.Error())
+	f := InvalidRequest(MalformedXML, e.Path, "", "%s", e.Error())
 	f.Line, f.Rule = uint32(e.Line), e.Code
 	return f
 }

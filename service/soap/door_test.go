@@ -432,6 +432,24 @@ func TestWhatFailsInsideIsAnInternalFault(t *testing.T) {
 	}
 }
 
+// A fault says which element is wrong, by which rule and on which line.
+func TestFaultsSayWhere(t *testing.T) {
+	t.Parallel()
+	h := open(t, new(gate))
+	client := h.client(t, "")
+	for body, want := range map[string]string{
+		"<b:GetAttributes>\n<b:Name/>\n<b:Name>&x;</b:Name></b:GetAttributes>":                      "<b:ElementPath>/Envelope/Body/GetAttributes/Name[2]</b:ElementPath><b:Line>3</b:Line><b:Rule>NotWellFormed</b:Rule>",
+		"<b:SetAttributes>\n<b:Attribute>\n<b:Value/></b:Attribute></b:SetAttributes>":              "<b:ElementPath>/Envelope/Body/SetAttributes/Attribute</b:ElementPath><b:RefusedValue>&lt;b:Value&gt;</b:RefusedValue><b:Line>3</b:Line><b:Rule>cvc-complex-type.2.4.a</b:Rule>",
+		"<b:GetEventLog><b:After>" + strings.Repeat("9", 300) + "</b:After></b:GetEventLog>":        "<b:ElementPath>/Envelope/Body/GetEventLog/After</b:ElementPath><b:RefusedValue>" + strings.Repeat("9", 255) + "…</b:RefusedValue><b:Line>1</b:Line><b:Rule>cvc-datatype-valid.1.2.1</b:Rule>",
+		"<b:GetAttributes><b:Name" + strings.Repeat("e", 300) + "/></b:GetAttributes>":              "<b:ElementPath>/Envelope/Body/GetAttributes</b:ElementPath><b:LimitName>NameBytes</b:LimitName><b:LimitValue>256</b:LimitValue>",
+		"<b:ResetSystem><b:ResetType>\t&lt;script&gt;</b:ResetType></b:ResetSystem><b:GetThermal/>": "<b:ElementPath>/Envelope/Body/ResetSystem/ResetType</b:ElementPath><b:RefusedValue>\t&lt;script&gt;</b:RefusedValue><b:Line>1</b:Line><b:Rule>cvc-enumeration-valid</b:Rule>",
+	} {
+		if got := post(t, client, h.url, asked(envelope.SOAP12, "", body), "Content-Type", "application/soap+xml"); !strings.Contains(string(got.body), want) {
+			t.Errorf("%.80s:\n%s\nwant %s", body, got.body, want)
+		}
+	}
+}
+
 func TestFaultsOfSOAPItselfNameWhatIsSupported(t *testing.T) {
 	t.Parallel()
 	h := open(t, new(gate))
