@@ -19,6 +19,7 @@ import (
 
 	"biosv/envelope/xmltext"
 	"biosv/generated"
+	"biosv/internal/guest"
 	"biosv/wsdl"
 )
 
@@ -233,7 +234,7 @@ func TestEveryMessageSurvivesTheCodecAndIsValid(t *testing.T) {
 			files = append(files, path)
 		}
 	}
-	if out, err := exec.Command("xmllint", append([]string{"--noout", "--schema", schema}, files...)...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(guest.Tool(t, "xmllint"), append([]string{"--noout", "--schema", schema}, files...)...).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, failing(out))
 	}
 	if len(files) < 3*len(messages()) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/beevik/etree"
 
+	"biosv/internal/guest"
 	"biosv/wsdl"
 )
 
@@ -66,10 +67,11 @@ func TestSchemaCompilesUnderXmllint(t *testing.T) {
 	schema := write(wsdl.SchemaName, d.Schema)
 	good := write("good.xml", []byte(`<GetPowerState xmlns="urn:biosv:bios:v1"/>`))
 	bad := write("bad.xml", []byte(`<GetPowerState xmlns="urn:biosv:bios:v1"><No/></GetPowerState>`))
-	if out, err := exec.Command("xmllint", "--noout", "--schema", schema, good).CombinedOutput(); err != nil {
+	xmllint := guest.Tool(t, "xmllint")
+	if out, err := exec.Command(xmllint, "--noout", "--schema", schema, good).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if out, err := exec.Command("xmllint", "--noout", "--schema", schema, bad).CombinedOutput(); err == nil {
+	if out, err := exec.Command(xmllint, "--noout", "--schema", schema, bad).CombinedOutput(); err == nil {
 		t.Errorf("an unknown child was taken\n%s", out)
 	}
 }

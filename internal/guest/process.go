@@ -16,6 +16,7 @@ var packages = map[string]string{
 	"mke2fs":             "e2fsprogs",
 	"e2fsck":             "e2fsprogs",
 	"debugfs":            "e2fsprogs",
+	"xmllint":            "libxml2-utils",
 }
 
 // Tool gives the path of a program; where it is missing, the test fails with the name of its package.

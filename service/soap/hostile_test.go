@@ -18,6 +18,7 @@ import (
 	"github.com/beevik/etree"
 
 	"biosv/envelope"
+	"biosv/internal/guest"
 	"biosv/service/soap"
 	"biosv/testdata/hostile"
 	"biosv/wsdl"
@@ -232,7 +233,7 @@ func lint(t *testing.T, dir string) {
 		}
 		keep(t, filepath.Join(dir, name), []byte(more.Replace(string(text))))
 	}
-	out, err := exec.Command("xmllint", append([]string{"--noout", "--nonet", "--schema", filepath.Join(dir, "answers.xsd")}, files...)...).CombinedOutput()
+	out, err := exec.Command(guest.Tool(t, "xmllint"), append([]string{"--noout", "--nonet", "--schema", filepath.Join(dir, "answers.xsd")}, files...)...).CombinedOutput()
 	if err == nil {
 		return
 	}
@@ -242,7 +243,7 @@ func lint(t *testing.T, dir string) {
 			wrong = append(wrong, line)
 		}
 	}
-	t.Errorf("xmllint (Debian's libxml2-utils): %v\n%s", err, strings.Join(wrong[:min(len(wrong), 20)], ""))
+	t.Errorf("xmllint: %v\n%s", err, strings.Join(wrong[:min(len(wrong), 20)], ""))
 }
 
 // A request that is cut at any of its bytes is told to be cut.
