@@ -62,7 +62,7 @@ interop: build ## every SOAP client that is known, and what each could not do
 	$(GO) test -tags interop -timeout 30m -v ./internal/interop/...
 
 deb: build ## make dist/biosv_VERSION_ARCH.deb
-	scripts/build-deb.sh
+	scripts/build-deb.sh bin/biosv
 
 setup:
 	@scripts/setup.sh test
