@@ -15,7 +15,7 @@ import (
 )
 
 // TestGowsdlClient uses generated.NewBios, which gowsdl made, and asserts what it can do and what it cannot.
-// Go programs do better with generated.NewClient: the same operations, over the codec of the service.
+// Go programs do better with generated.Client: the same operations, over the codec of the service.
 func TestGowsdlClient(t *testing.T) {
 	s := start(t)
 	at := func(path string) generated.Bios {
