@@ -4,7 +4,8 @@
 #   scripts/setup.sh run       what the service itself needs: a software TPM, where the host has no other
 #   scripts/setup.sh check     and what the unit tests need
 #   scripts/setup.sh test      and the guest's machine, TPM tools, zeep, gSOAP, node-soap and JAX-WS
-#   scripts/setup.sh interop   and suds, PHP, CXF and .NET (Mono), and what makes the guest's root disk
+#   scripts/setup.sh interop   and suds, PHP, CXF and .NET (Mono), and what makes the guest's root disk and the
+#                              vectors of authenticated variables
 #
 # Tools come as Debian packages (as root, or with sudo), libraries of Python, Node.js and Java from their own
 # package managers, in the versions that testdata/interop pins, into .cache/interop.
@@ -39,6 +40,7 @@ fi
 if [ $level -ge 2 ]; then
 	need libxml2-utils have xmllint
 	need openssl have openssl
+	need ovmf test -e /usr/share/OVMF/OVMF_VARS_4M.ms.fd
 fi
 if [ $level -ge 3 ]; then
 	need qemu-system-x86 have qemu-system-x86_64
@@ -64,6 +66,8 @@ if [ $level -ge 4 ]; then
 	need php-xml php -r 'exit(extension_loaded("dom") ? 0 : 1);'
 	need mono-mcs have mcs
 	need mono-devel have cert-sync
+	need efitools have sign-efi-sig-list
+	need sbsigntool have sbvarsign
 fi
 if [ -n "$missing" ]; then
 	echo "setup: Debian packages:$missing"
