@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh run       what the service itself needs: a software TPM, where the host has no other
 #   scripts/setup.sh check     and what the unit tests need
-#   scripts/setup.sh test      and the guest's machine, TPM tools, zeep, gSOAP, node-soap and JAX-WS
+#   scripts/setup.sh test      and the guest's machine, TPM tools, virt-firmware, zeep, gSOAP, node-soap and JAX-WS
 #   scripts/setup.sh interop   and suds, PHP, CXF and .NET (Mono), and what makes the guest's root disk and the
 #                              vectors of authenticated variables
 #
@@ -101,7 +101,7 @@ finish() {
 }
 
 if ! made python $clients/python/requirements.txt; then
-	begin python "zeep and suds-community from the Python package index"
+	begin python "zeep, suds-community and virt-firmware from the Python package index"
 	python3 -m venv "$cache/python"
 	"$cache/python/bin/pip" install -q --disable-pip-version-check --cache-dir "$cache/pip" -r $clients/python/requirements.txt
 	finish python $clients/python/requirements.txt
