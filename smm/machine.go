@@ -31,6 +31,13 @@ type Machine interface {
 	Close() error
 }
 
+// Firmware is a [Machine] with UEFI firmware, whose variables BIOS.v keeps; other machines have none.
+type Firmware interface {
+	Machine
+	// VariableStorage is how many bytes of nonvolatile variables the flash takes that each start is given.
+	VariableStorage() uint64
+}
+
 // Supervisor is what a machine is given to tell BIOS.v what happens to it.
 type Supervisor interface {
 	// Starting is called before each start, whoever caused it. It makes pending values current, durably, and

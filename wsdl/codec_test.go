@@ -29,7 +29,7 @@ func messages() (all []generated.Message) {
 	}
 	return append(all, new(generated.InvalidRequestFault), new(generated.InvalidAttributeFault), new(generated.NotFoundFault),
 		new(generated.ConflictFault), new(generated.AccessDeniedFault), new(generated.AuthenticationRequiredFault), new(generated.LockedFault),
-		new(generated.IntegrityFault), new(generated.LimitExceededFault), new(generated.UnavailableFault), new(generated.InternalFault))
+		new(generated.IntegrityFault), new(generated.UefiFault), new(generated.LimitExceededFault), new(generated.UnavailableFault), new(generated.InternalFault))
 }
 
 func TestEveryFaultIsAMessageOfTheTest(t *testing.T) {
@@ -107,7 +107,10 @@ func fillField(v reflect.Value, field generated.Field, f filling) {
 	}
 	if c, ok := v.Interface().(interface{ Check() (string, string) }); ok {
 		if rule, _ := c.Check(); rule != "" {
-			v.SetString(map[string]string{"DomainName": "a" + strings.Repeat("9", 62), "OperatorName": "A" + strings.Repeat("_", 62)}[field.Type])
+			v.SetString(map[string]string{
+				"DomainName": "a" + strings.Repeat("9", 62), "OperatorName": "A" + strings.Repeat("_", 62),
+				"VariableName": strings.Repeat("\U0010FFFF", 512), "VendorGuid": "8BE4df61-93ca-11d2-aa0d-00e098032b8c",
+			}[field.Type])
 		}
 	}
 }

@@ -35,6 +35,7 @@ import (
 	"biosv/smm/power"
 	"biosv/smm/thermal"
 	"biosv/smm/trust"
+	"biosv/smm/variable"
 	"biosv/store"
 )
 
@@ -148,6 +149,7 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 		OperatorPort:  operator.New(h.bios, h.authority, s.trustDomain),
 		ThermalPort:   thermal.New(h.bios),
 		TrustPort:     trust.New(h.bios, h.authority),
+		VariablePort:  variable.New(h.bios),
 	}
 	h.metrics = observe.NewMetrics(h.authority.leaf.NotAfter)
 	gate := smm.NewGate(policy.New(role, smm.PrivilegedDomain), h.ledger, generated.PortHandler(functions), log)

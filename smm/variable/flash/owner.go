@@ -60,7 +60,7 @@ func parseOwners(b []byte) (map[services.Key]auth.Owner, error) {
 		case err != nil:
 			odd = err
 		case data != uint32(len(auth.Owner{})):
-			odd = errors.New("has an entry with certificates in place of a digest, as firmware before 2018 wrote")
+			odd = errors.New("has an entry with certificates in place of a digest, as older firmware wrote")
 		default:
 			owners[services.Key{Vendor: efi.GUID(b[:16]), Name: text}] = auth.Owner(b[certNode+2*name : size])
 		}

@@ -39,8 +39,8 @@ func (s *Services) authenticate(k Key, a efi.Attributes, data []byte, old Variab
 	}
 	if setup {
 		// 3. "If the variable SetupMode==1, and the variable is a secure boot policy variable, then the firmware
-		// implementation shall consider the checks in the following steps 4 and 5 to have passed". (edk2 before 2023
-		// asked that a new PK is signed by itself.)
+		// implementation shall consider the checks in the following steps 4 and 5 to have passed". (Older versions of edk2
+		// ask that a new PK is signed by itself.)
 		return v, nil
 	}
 	if err := signed.Verify(auth.Message(k.Name, k.Vendor, a, d.TimeStamp, value)); err != nil { // 4

@@ -121,6 +121,12 @@ func ruleOf(k Key) (r rule, has, may bool) {
 	return r, has, has
 }
 
+// Defined gives the attributes that the specification defines for a variable.
+func Defined(k Key) (efi.Attributes, bool) {
+	r, has, _ := ruleOf(k)
+	return r.attributes, has
+}
+
 // checkDefined holds a new or changed value against the specification's row, if it has one.
 func (s *Services) checkDefined(k Key, a efi.Attributes) (rule, error) {
 	r, has, may := ruleOf(k)

@@ -21,6 +21,16 @@ func Size(k Key, v Variable) uint64 {
 	return (Overhead + uint64(len(efi.EncodeName(k.Name))) + 2 + uint64(len(v.Data)) + 3) &^ 3
 }
 
+// cost is what a variable takes of the storage with all that is kept for it: of a private authenticated one, edk2
+// keeps the owner in certdb, in an entry of 28 bytes, name and digest.
+func cost(k Key, v Variable) uint64 {
+	n := Size(k, v)
+	if v.Owner != nil {
+		n += 28 + uint64(len(efi.EncodeName(k.Name))+len(v.Owner))
+	}
+	return n
+}
+
 // class is which storage a variable takes room of.
 func class(a efi.Attributes) efi.Attributes { return a & (efi.NonVolatile | efi.HardwareErrorRecord) }
 
@@ -38,7 +48,7 @@ func (l Limits) of(a efi.Attributes) uint64 {
 func (s *Services) used(a efi.Attributes, but Key) (n uint64, err error) {
 	err = s.State.Scan(Key{}, func(k Key, v Variable) bool {
 		if class(v.Attributes) == class(a) && k != but {
-			n += Size(k, v)
+			n += cost(k, v)
 		}
 		return true
 	})
@@ -55,8 +65,8 @@ func (s *Services) checkSize(k Key, v Variable) error {
 	if err != nil {
 		return err
 	}
-	if most := s.Limits.of(v.Attributes); used+Size(k, v) > most {
-		return efi.Refuse(efi.OutOfResources, "%s would take %d bytes, and of the storage's %d bytes the others take %d", k, Size(k, v), most, used)
+	if most := s.Limits.of(v.Attributes); used+cost(k, v) > most {
+		return efi.Refuse(efi.OutOfResources, "%s would take %d bytes, and of the storage's %d bytes the others take %d", k, cost(k, v), most, used)
 	}
 	return nil
 }

@@ -1,6 +1,8 @@
 package services
 
 import (
+	"bytes"
+
 	"biosv/smm/variable/efi"
 )
 
@@ -36,6 +38,29 @@ func (s *Services) SecureBootEnabled() (bool, error) {
 	return !ok || len(v.Data) == 1 && v.Data[0] == 1, err
 }
 
+// SecureBoot is the state of Secure Boot.
+type SecureBoot struct {
+	Current    bool // since the machine started last
+	Enabled    bool // for its next start
+	Mode       Mode
+	VendorKeys bool
+}
+
+// SecureBoot tells the state of Secure Boot.
+func (s *Services) SecureBoot() (b SecureBoot, err error) {
+	if b.Current, err = s.flag(keySecureBoot); err != nil {
+		return b, err
+	}
+	if b.Enabled, err = s.SecureBootEnabled(); err != nil {
+		return b, err
+	}
+	if b.VendorKeys, err = s.flag(keyVendorKeys); err != nil {
+		return b, err
+	}
+	b.Mode, err = s.Mode()
+	return b, err
+}
+
 // EnableSecureBoot switches Secure Boot on or off from the next start on.
 func (s *Services) EnableSecureBoot(on bool) error {
 	v := Variable{Attributes: efi.NonVolatile | efi.BootServiceAccess, Data: []byte{0}}
@@ -51,6 +76,16 @@ type Keys struct {
 	Vendor                     bool // they are the platform vendor's own default
 }
 
+// row is a database of keys.
+type row struct {
+	key   Key
+	value *[]byte
+}
+
+func (k *Keys) rows() []row {
+	return []row{{keyDBX, &k.DBX}, {keyDBT, &k.DBT}, {keyDBR, &k.DBR}, {keyDB, &k.DB}, {keyKEK, &k.KEK}, {keyPK, &k.PK}}
+}
+
 // Enroll replaces all keys without signatures, as somebody who is physically present can (section 32.3: "a secure
 // platform-specific method"), and enters the mode that follows: user mode with a PK, deployed mode where it was or
 // was audited before, setup mode without. stamp is the time of all of them: an update that was signed before then and
@@ -60,17 +95,19 @@ func (s *Services) Enroll(keys Keys, stamp efi.Time) error {
 	if err != nil {
 		return err
 	}
-	for _, one := range []struct {
-		key   Key
-		value []byte
-	}{{keyDBX, keys.DBX}, {keyDBT, keys.DBT}, {keyDBR, keys.DBR}, {keyDB, keys.DB}, {keyKEK, keys.KEK}, {keyPK, keys.PK}} {
-		if len(one.value) == 0 {
+	for _, one := range keys.rows() {
+		if len(*one.value) == 0 {
 			if err := s.State.Delete(one.key); err != nil {
 				return err
 			}
 			continue
 		}
-		v := Variable{Attributes: nvBSRTAT, Data: one.value, TimeStamp: stamp}
+		if old, there, err := s.State.Get(one.key); err != nil {
+			return err
+		} else if there && bytes.Equal(old.Data, *one.value) {
+			continue // it keeps its time stamp
+		}
+		v := Variable{Attributes: nvBSRTAT, Data: *one.value, TimeStamp: stamp}
 		if err := checkValue(one.key, rule{}, v.Data); err != nil {
 			return err
 		}
@@ -98,14 +135,41 @@ func (s *Services) Enroll(keys Keys, stamp efi.Time) error {
 	return s.setFlag(keyVendorKeys, keys.Vendor)
 }
 
-// LeaveDeployedMode goes from deployed to user mode, which needs "a secure platform-specific method" (section 32.3).
-func (s *Services) LeaveDeployedMode() error {
+// SetMode goes to a mode without a signature, as somebody who is physically present can: as software before the
+// operating system can too, and from deployed back to user mode, which needs "a secure platform-specific method"
+// (section 32.3). It does not enrol or clear a platform key but where audit mode does.
+func (s *Services) SetMode(to Mode) error {
 	mode, err := s.Mode()
-	if err != nil || mode != DeployedMode {
+	switch {
+	case err != nil || mode == to:
 		return err
+	case mode == DeployedMode && to == UserMode:
+		return s.enter(UserMode)
+	case to == AuditMode:
+		return s.switchMode(keyAuditMode, []byte{1})
+	case to == DeployedMode:
+		return s.switchMode(keyDeployedMode, []byte{1})
+	case to == SetupMode:
+		return efi.Refuse(efi.InvalidParameter, "setup mode is entered by deleting the platform key")
 	}
-	return s.enter(UserMode)
+	return efi.Refuse(efi.InvalidParameter, "%s mode is entered by enrolling a platform key", to)
 }
+
+// Keys gives the signature databases that are there.
+func (s *Services) Keys() (k Keys, err error) {
+	for _, one := range k.rows() {
+		v, _, err := s.State.Get(one.key)
+		if err != nil {
+			return k, err
+		}
+		*one.value = v.Data
+	}
+	k.Vendor, err = s.flag(keyVendorKeys)
+	return k, err
+}
+
+// Databases are the keys of the signature databases, PK first.
+func Databases() []Key { return []Key{keyPK, keyKEK, keyDB, keyDBX, keyDBT, keyDBR} }
 
 // Adopt takes a variable over as firmware made it, before it asked us: by no rule but the room that there is.
 func (s *Services) Adopt(k Key, v Variable) error {
