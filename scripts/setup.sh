@@ -45,6 +45,8 @@ fi
 if [ $level -ge 3 ]; then
 	need qemu-system-x86 have qemu-system-x86_64
 	need qemu-utils have qemu-img
+	need clang-14 have clang-14
+	need lld-14 have lld-link-14
 	need tpm2-tools have tpm2_readpublic
 	need e2fsprogs have debugfs
 	need xz-utils have xz

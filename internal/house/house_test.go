@@ -106,6 +106,7 @@ var layers = []layer{
 	{"internal/cli", []string{"envelope", "generated"}},
 	{"internal/doctor", nil},
 	{"internal", []string{""}},
+	{"vbios", nil},
 	{"testdata", []string{""}},
 }
 
