@@ -87,9 +87,9 @@ func (k *Keys) rows() []row {
 }
 
 // Enroll replaces all keys without signatures, as somebody who is physically present can (section 32.3: "a secure
-// platform-specific method"), and enters the mode that follows: user mode with a PK, deployed mode where it was or
-// was audited before, setup mode without. stamp is the time of all of them: an update that was signed before then and
-// is no append is refused from now on.
+// platform-specific method"), and enters the mode that follows: with a PK user mode from setup mode and deployed mode
+// from audit mode, and without one setup mode. stamp is the time of what changed: an update of it that was signed
+// before then and is no append is refused from now on. A database that stays as it was keeps its own.
 func (s *Services) Enroll(keys Keys, stamp efi.Time) error {
 	mode, err := s.Mode()
 	if err != nil {

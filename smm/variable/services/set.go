@@ -1,6 +1,7 @@
 package services
 
 import (
+	"biosv/smm/variable/auth"
 	"biosv/smm/variable/efi"
 )
 
@@ -12,6 +13,9 @@ func (s *Services) SetVariable(k Key, a efi.Attributes, data []byte) error {
 	}
 	if err := checkAttributes(a); err != nil {
 		return err
+	}
+	if most := s.Limits.Variable + auth.Overhead + auth.MaxCertData; uint64(len(data)) > most { // before it costs anything
+		return efi.Refuse(efi.InvalidParameter, "%s was to be written with %d bytes; one variable, with what signs it, may take %d", k, len(data), most)
 	}
 	if err := checkPlatform(k); err != nil {
 		return err
