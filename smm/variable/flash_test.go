@@ -104,7 +104,7 @@ func TestWhatTheServicesTakeFitsTheFlash(t *testing.T) {
 	for name, c := range map[string]struct {
 		size  int
 		owner *auth.Owner
-	}{"small, with owners": {100, &auth.Owner{1}}, "small": {200, nil}, "large": {20_000, nil}} {
+	}{"small, with owners": {300, &auth.Owner{1}}, "small": {400, nil}, "large": {20_000, nil}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
