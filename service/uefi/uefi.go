@@ -119,6 +119,22 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 	}
 }
 
+// Listen serves the connections of a listener, one after the other, until ctx ends, and closes it.
+func (s *Server) Listen(ctx context.Context, l net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	defer l.Close()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return ended(ctx, err)
+		}
+		if err := s.Serve(ctx, conn); err != nil && ctx.Err() == nil {
+			s.log.Warn("a guest's connection ended", "error", err)
+		}
+	}
+}
+
 func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -1,7 +1,7 @@
 // Frames: docs/vbios.md, section 2.
 #include "vbios.h"
 
-enum { VERSION = 1, FLAG = 0x7e, ESCAPE = 0x7d, FLIP = 0x20, CHECK_SIZE = 4 };
+enum { VERSION = 1, FLAG = 0x7e, ESCAPE = 0x7d, FLIP = 0x20, MASK = 0x9c, CHECK_SIZE = 4 };
 
 typedef struct {
 	u8 version, kind, phase, reserved;
@@ -11,12 +11,12 @@ typedef struct {
 static u32 send_escaped(line *l, u32 crc, const void *data, u64 size) {
 	const u8 *p = data;
 	for (u64 i = 0; i < size; i++) {
-		if (p[i] == FLAG || p[i] == ESCAPE) {
+		u8 byte = p[i] ^ MASK;
+		if (byte == 0 || byte == FLAG || byte == ESCAPE) {
 			line_send(l, ESCAPE);
-			line_send(l, p[i] ^ FLIP);
-		} else {
-			line_send(l, p[i]);
+			byte ^= FLIP;
 		}
+		line_send(l, byte);
 	}
 	return crc32(crc, data, size);
 }
@@ -72,7 +72,7 @@ int frame_receive(line *l, answer *a) {
 			escaped = 1;
 			continue;
 		}
-		u8 byte = (u8)(escaped ? c ^ FLIP : c);
+		u8 byte = (u8)((escaped ? c ^ FLIP : c) ^ MASK);
 		escaped = 0;
 		if (n < sizeof head) {
 			head.bytes[n] = byte;

@@ -18,3 +18,7 @@ static inline void out8(u16 port, u8 v) { __asm__ volatile("outb %0, %1" : : "a"
 static inline void out8s(u16 port, const u8 *data, u64 size) {
 	__asm__ volatile("rep outsb" : "+S"(data), "+c"(size) : "d"(port) : "memory");
 }
+
+static inline void in8s(u16 port, u8 *data, u64 size) {
+	__asm__ volatile("rep insb" : "+D"(data), "+c"(size) : "d"(port) : "memory");
+}

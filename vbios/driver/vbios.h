@@ -29,7 +29,7 @@ int equal(const void *a, const void *b, u64 size);
 u32 crc32(u32 crc, const void *data, u64 size); // the first crc is 0
 
 // timer.c: the ACPI PM timer (ACPI 6.5, 4.8.3.3).
-#define MILLISECONDS(n) ((n) * 3579545u / 1000)
+#define MILLISECONDS(n) ((u32)((n) * 3579545ull / 1000))
 typedef struct {
 	u32 last, elapsed; // in ticks
 } stopwatch;
@@ -56,7 +56,8 @@ typedef struct {
 	stopwatch watch;
 	u32 until, end; // when the wait for this is over, and that for everything
 	u8 burst[16]; // to send
-	u32 bursting, received;
+	u8 came[14]; // of which some were taken
+	u32 bursting, taken, turns;
 	int late;
 } line;
 void line_open(line *l, int keep, u32 end); // keep: what was received before

@@ -92,9 +92,11 @@ type Frame struct {
 }
 
 const (
-	flag   = 0x7e // before and behind each frame, and nowhere in it
-	escape = 0x7d // the next byte has its bit 5 changed
-	flip   = 0x20
+	nothing = 0x00 // never sent: it is what a receiver without a byte gives
+	flag    = 0x7e // before and behind each frame, and nowhere in it
+	escape  = 0x7d // the next byte has its bit 5 changed
+	flip    = 0x20
+	mask    = 0x9c // changes all bytes of a frame, so that those that must be escaped are rare ones
 
 	headerSize = 16
 	checkSize  = 4
@@ -119,11 +121,11 @@ func (f *Frame) AppendTo(b []byte) []byte {
 
 func appendEscaped(b, data []byte) []byte {
 	for _, c := range data {
-		if c == flag || c == escape {
-			b = append(b, escape, c^flip)
-		} else {
-			b = append(b, c)
+		if c ^= mask; c == nothing || c == flag || c == escape {
+			b = append(b, escape)
+			c ^= flip
 		}
+		b = append(b, c)
 	}
 	return b
 }
@@ -157,14 +159,14 @@ func (d *Decoder) Next() (*Frame, error) {
 				d.noise++
 			}
 			d.data, escaped, long = d.data[:0], false, false
-		case long:
+		case long, c == nothing:
 		case c == escape:
 			escaped = true
 		default:
 			if escaped {
 				c, escaped = c^flip, false
 			}
-			d.data = append(d.data, c)
+			d.data = append(d.data, c^mask)
 			long = len(d.data) > headerSize+BodyMost+checkSize
 		}
 	}

@@ -54,8 +54,9 @@ func run(args []string) error {
 }
 
 func read(name string) error {
+	content := make([]byte, 256<<10) // efivarfs asks for the whole variable at each read
 	start := time.Now()
-	content, err := os.ReadFile(dir + name)
+	n, err := readOnce(dir+name, content)
 	took := time.Since(start).Microseconds()
 	if errno := syscall.Errno(0); errors.As(err, &errno) {
 		fmt.Printf("%s %d\n", unix.ErrnoName(errno), took)
@@ -63,8 +64,17 @@ func read(name string) error {
 	} else if err != nil {
 		return err
 	}
-	fmt.Printf("%x %d\n", content, took)
+	fmt.Printf("%x %d\n", content[:n], took)
 	return nil
+}
+
+func readOnce(path string, content []byte) (int, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.Read(content)
 }
 
 func write(name, text string) error {
