@@ -79,6 +79,8 @@ const (
 	InternalError      Code = "Internal"
 
 	UnknownVariable      Code = "UnknownVariable"
+	UnknownImage         Code = "UnknownImage"
+	KernelUnchecked      Code = "KernelUnchecked"
 	EfiInvalidParameter  Code = "EfiInvalidParameter"
 	EfiUnsupported       Code = "EfiUnsupported"
 	EfiWriteProtected    Code = "EfiWriteProtected"
@@ -144,6 +146,8 @@ var messageIDs = map[Code]string{
 	InternalError:      "Base.1.19.InternalError",
 
 	UnknownVariable:      "Base.1.19.ResourceNotFound",
+	UnknownImage:         "Base.1.19.ResourceNotFound",
+	KernelUnchecked:      "Base.1.19.PropertyValueConflict",
 	EfiInvalidParameter:  "Base.1.19.ActionParameterValueConflict",
 	EfiUnsupported:       "Base.1.19.ActionParameterNotSupported",
 	EfiWriteProtected:    "Base.1.19.PropertyNotWritable",

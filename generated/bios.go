@@ -61,6 +61,18 @@ type SimulationSeed uint32
 
 type FanPercent uint32
 
+// Memory of a virtual machine in MiB, 64 to 4194304.
+
+type MemoryMiB uint32
+
+// Processors of a virtual machine, 1 to 64.
+
+type ProcessorCount uint32
+
+// Name of an image of the host, POOL/FILE: a file of a pool that the service was told of. Nobody can name a path of the host.
+
+type ImageName string
+
 // Name of a UEFI variable, 1 to 512 characters. A UTF-16 code unit that XML cannot hold is written as a backslash, u and four hexadecimal digits, and a backslash as two.
 
 type VariableName string
@@ -276,6 +288,22 @@ const (
 
 	// A machine that exists only as a model, to try things on.
 	DomainKindSimulated DomainKind = "Simulated"
+
+	// A virtual machine under QEMU with UEFI firmware, whose variables BIOS.v answers.
+	DomainKindQemu DomainKind = "Qemu"
+)
+
+// Which network a virtual machine has.
+
+type NetworkMode string
+
+const (
+
+	// None.
+	NetworkModeNone NetworkMode = "None"
+
+	// A network of its own behind an address translation, by which it reaches what the host reaches, the host included; nobody reaches it.
+	NetworkModeUser NetworkMode = "User"
 )
 
 // What an operator may do.
@@ -381,6 +409,12 @@ const (
 
 	// Of a write: the value is added to the one that is there.
 	VariableAttributeAppendWrite VariableAttribute = "AppendWrite"
+
+	// Its value is signed and counted, as older specifications had it; no write may have it.
+	VariableAttributeCounterAuthenticated VariableAttribute = "CounterAuthenticated"
+
+	// Its value is signed and begins with an EFI_VARIABLE_AUTHENTICATION_3 descriptor; no write may have it.
+	VariableAttributeEnhancedAuthenticated VariableAttribute = "EnhancedAuthenticated"
 )
 
 // Mode of Secure Boot (UEFI 2.10, section 32.3; Redfish SecureBoot 1.1, SecureBootMode).
@@ -1073,6 +1107,30 @@ type AuditRecord struct {
 	Digest string `xml:"Digest,omitempty" json:"Digest,omitempty"`
 }
 
+type VirtualMachine struct {
+
+	// Its memory in MiB.
+	MemoryMiB *MemoryMiB `xml:"MemoryMiB,omitempty" json:"MemoryMiB,omitempty"`
+
+	// How many processors it has.
+	ProcessorCount *ProcessorCount `xml:"ProcessorCount,omitempty" json:"ProcessorCount,omitempty"`
+
+	// Images of its disks, in their order.
+	DiskImage []*ImageName `xml:"DiskImage,omitempty" json:"DiskImage,omitempty"`
+
+	// Its network.
+	NetworkMode *NetworkMode `xml:"NetworkMode,omitempty" json:"NetworkMode,omitempty"`
+
+	// Kernel that its firmware starts in place of a boot option.
+	KernelImage *ImageName `xml:"KernelImage,omitempty" json:"KernelImage,omitempty"`
+
+	// Initial memory disk of that kernel.
+	InitrdImage *ImageName `xml:"InitrdImage,omitempty" json:"InitrdImage,omitempty"`
+
+	// Command line of that kernel.
+	KernelArguments string `xml:"KernelArguments,omitempty" json:"KernelArguments,omitempty"`
+}
+
 type Domain struct {
 
 	// Its name.
@@ -1098,6 +1156,9 @@ type Domain struct {
 
 	// Version of its state.
 	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+
+	// What it was made with, where it is of kind Qemu.
+	VirtualMachine *VirtualMachine `xml:"VirtualMachine,omitempty" json:"VirtualMachine,omitempty"`
 }
 
 type OperatorAccount struct {
@@ -1999,6 +2060,27 @@ type CreateDomainRequest struct {
 
 	// Seed of a simulated machine; absent means one made from the name.
 	SimulationSeed *SimulationSeed `xml:"SimulationSeed,omitempty" json:"SimulationSeed,omitempty"`
+
+	// Of a Qemu domain: its memory in MiB; absent means 1024.
+	MemoryMiB *MemoryMiB `xml:"MemoryMiB,omitempty" json:"MemoryMiB,omitempty"`
+
+	// Of a Qemu domain: how many processors it has; absent means 1.
+	ProcessorCount *ProcessorCount `xml:"ProcessorCount,omitempty" json:"ProcessorCount,omitempty"`
+
+	// Of a Qemu domain: image of a disk; a file that ends in .qcow2 is of that format, any other is raw. At most 16.
+	DiskImage []*ImageName `xml:"DiskImage,omitempty" json:"DiskImage,omitempty"`
+
+	// Of a Qemu domain: its network; absent means None.
+	NetworkMode *NetworkMode `xml:"NetworkMode,omitempty" json:"NetworkMode,omitempty"`
+
+	// Of a Qemu domain: kernel that its firmware is to start in place of a boot option. Secure Boot would not check it, so a domain with Secure Boot on does not start with one.
+	KernelImage *ImageName `xml:"KernelImage,omitempty" json:"KernelImage,omitempty"`
+
+	// Of a Qemu domain: initial memory disk of that kernel.
+	InitrdImage *ImageName `xml:"InitrdImage,omitempty" json:"InitrdImage,omitempty"`
+
+	// Of a Qemu domain: command line of that kernel, at most 2048 characters.
+	KernelArguments string `xml:"KernelArguments,omitempty" json:"KernelArguments,omitempty"`
 }
 
 type CreateDomainReply struct {

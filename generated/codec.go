@@ -486,6 +486,104 @@ func (v FanPercent) String() string {
 
 // Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
 // value that is right.
+func (v MemoryMiB) Check() (rule, expected string) {
+	if v < 64 {
+		return "cvc-minInclusive-valid", "at least 64"
+	}
+	if v > 4194304 {
+		return "cvc-maxInclusive-valid", "at most 4194304"
+	}
+	return "", ""
+}
+
+func (v *MemoryMiB) decode(r *xmltext.Reader) {
+	*v = MemoryMiB(r.Uint64("MemoryMiB", 32))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *MemoryMiB) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"MemoryMiB", element, v.String(), rule, expected})
+		return
+	}
+	w.Uint64(element, uint64(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v MemoryMiB) String() string {
+	return strconv.FormatUint(uint64(v), 10)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v ProcessorCount) Check() (rule, expected string) {
+	if v < 1 {
+		return "cvc-minInclusive-valid", "at least 1"
+	}
+	if v > 64 {
+		return "cvc-maxInclusive-valid", "at most 64"
+	}
+	return "", ""
+}
+
+func (v *ProcessorCount) decode(r *xmltext.Reader) {
+	*v = ProcessorCount(r.Uint64("ProcessorCount", 32))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *ProcessorCount) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"ProcessorCount", element, v.String(), rule, expected})
+		return
+	}
+	w.Uint64(element, uint64(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v ProcessorCount) String() string {
+	return strconv.FormatUint(uint64(v), 10)
+}
+
+var patternImageName = regexp.MustCompile("^(?:[A-Za-z0-9][A-Za-z0-9._\\-]*/[A-Za-z0-9][A-Za-z0-9._\\-]*)$")
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v ImageName) Check() (rule, expected string) {
+	if utf8.RuneCountInString(string(v)) > 255 {
+		return "cvc-maxLength-valid", "at most 255 characters"
+	}
+	if !patternImageName.MatchString(string(v)) {
+		return "cvc-pattern-valid", "text that matches [A-Za-z0-9][A-Za-z0-9._\\-]*/[A-Za-z0-9][A-Za-z0-9._\\-]*"
+	}
+	return "", ""
+}
+
+func (v *ImageName) decode(r *xmltext.Reader) {
+	*v = ImageName(r.String("ImageName"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *ImageName) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"ImageName", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v ImageName) String() string {
+	return string(v)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
 func (v VariableName) Check() (rule, expected string) {
 	if utf8.RuneCountInString(string(v)) > 512 {
 		return "cvc-maxLength-valid", "at most 512 characters"
@@ -851,10 +949,10 @@ func (v ThermalPolicy) String() string {
 // value that is right.
 func (v DomainKind) Check() (rule, expected string) {
 	switch v {
-	case DomainKindPrivileged, DomainKindSimulated:
+	case DomainKindPrivileged, DomainKindSimulated, DomainKindQemu:
 		return "", ""
 	}
-	return "cvc-enumeration-valid", "one of Privileged, Simulated"
+	return "cvc-enumeration-valid", "one of Privileged, Simulated, Qemu"
 }
 
 func (v *DomainKind) decode(r *xmltext.Reader) {
@@ -874,6 +972,36 @@ func (v *DomainKind) encode(w *xmltext.Writer, element string) {
 
 // String gives the value as the contract writes it.
 func (v DomainKind) String() string {
+	return string(v)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v NetworkMode) Check() (rule, expected string) {
+	switch v {
+	case NetworkModeNone, NetworkModeUser:
+		return "", ""
+	}
+	return "cvc-enumeration-valid", "one of None, User"
+}
+
+func (v *NetworkMode) decode(r *xmltext.Reader) {
+	*v = NetworkMode(r.String("NetworkMode"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *NetworkMode) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"NetworkMode", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v NetworkMode) String() string {
 	return string(v)
 }
 
@@ -1031,10 +1159,10 @@ func (v MeasurementSource) String() string {
 // value that is right.
 func (v VariableAttribute) Check() (rule, expected string) {
 	switch v {
-	case VariableAttributeNonVolatile, VariableAttributeBootServiceAccess, VariableAttributeRuntimeAccess, VariableAttributeHardwareErrorRecord, VariableAttributeTimeBasedAuthenticated, VariableAttributeAppendWrite:
+	case VariableAttributeNonVolatile, VariableAttributeBootServiceAccess, VariableAttributeRuntimeAccess, VariableAttributeHardwareErrorRecord, VariableAttributeTimeBasedAuthenticated, VariableAttributeAppendWrite, VariableAttributeCounterAuthenticated, VariableAttributeEnhancedAuthenticated:
 		return "", ""
 	}
-	return "cvc-enumeration-valid", "one of NonVolatile, BootServiceAccess, RuntimeAccess, HardwareErrorRecord, TimeBasedAuthenticated, AppendWrite"
+	return "cvc-enumeration-valid", "one of NonVolatile, BootServiceAccess, RuntimeAccess, HardwareErrorRecord, TimeBasedAuthenticated, AppendWrite, CounterAuthenticated, EnhancedAuthenticated"
 }
 
 func (v *VariableAttribute) decode(r *xmltext.Reader) {
@@ -2397,6 +2525,82 @@ func (m *AuditRecord) encode(w *xmltext.Writer) {
 	w.String("Digest", m.Digest)
 }
 
+func (m *VirtualMachine) decode(r *xmltext.Reader) {
+	r.Open("VirtualMachine")
+	if r.Need("MemoryMiB") {
+		v := new(MemoryMiB)
+		v.decode(r)
+		m.MemoryMiB = v
+	}
+	if r.Need("ProcessorCount") {
+		v := new(ProcessorCount)
+		v.decode(r)
+		m.ProcessorCount = v
+	}
+	for r.More("DiskImage") {
+		if !r.Count(len(m.DiskImage)+1, "DiskImage") {
+			return
+		}
+		v := new(ImageName)
+		v.decode(r)
+		m.DiskImage = append(m.DiskImage, v)
+	}
+	if r.Need("NetworkMode") {
+		v := new(NetworkMode)
+		v.decode(r)
+		m.NetworkMode = v
+	}
+	if r.More("KernelImage") {
+		v := new(ImageName)
+		v.decode(r)
+		m.KernelImage = v
+	}
+	if r.More("InitrdImage") {
+		v := new(ImageName)
+		v.decode(r)
+		m.InitrdImage = v
+	}
+	if r.More("KernelArguments") {
+		v := r.String("string")
+		m.KernelArguments = v
+	}
+	r.Close()
+}
+
+func (m *VirtualMachine) encode(w *xmltext.Writer) {
+	if m.MemoryMiB == nil {
+		w.Fail(missing("VirtualMachine", "MemoryMiB"))
+		return
+	}
+	m.MemoryMiB.encode(w, "MemoryMiB")
+	if m.ProcessorCount == nil {
+		w.Fail(missing("VirtualMachine", "ProcessorCount"))
+		return
+	}
+	m.ProcessorCount.encode(w, "ProcessorCount")
+	for _, v := range m.DiskImage {
+		if v == nil {
+			w.Fail(missing("VirtualMachine", "DiskImage"))
+			return
+		}
+		v.encode(w, "DiskImage")
+	}
+	if m.NetworkMode == nil {
+		w.Fail(missing("VirtualMachine", "NetworkMode"))
+		return
+	}
+	m.NetworkMode.encode(w, "NetworkMode")
+	if m.KernelImage != nil {
+		m.KernelImage.encode(w, "KernelImage")
+	}
+	if m.InitrdImage != nil {
+		m.InitrdImage.encode(w, "InitrdImage")
+	}
+	if m.KernelArguments != "" {
+		w.String("KernelArguments", m.KernelArguments)
+	}
+}
+
 func (m *Domain) decode(r *xmltext.Reader) {
 	r.Open("Domain")
 	if r.Need("Name") {
@@ -2435,6 +2639,11 @@ func (m *Domain) decode(r *xmltext.Reader) {
 		v.decode(r)
 		m.Version = v
 	}
+	if r.More("VirtualMachine") {
+		v := new(VirtualMachine)
+		v.decode(r)
+		m.VirtualMachine = v
+	}
 	r.Close()
 }
 
@@ -2467,6 +2676,11 @@ func (m *Domain) encode(w *xmltext.Writer) {
 		return
 	}
 	m.Version.encode(w, "Version")
+	if m.VirtualMachine != nil {
+		w.Open("VirtualMachine")
+		m.VirtualMachine.encode(w)
+		w.Close()
+	}
 }
 
 func (m *OperatorAccount) decode(r *xmltext.Reader) {
@@ -4690,6 +4904,43 @@ func (m *CreateDomainRequest) decode(r *xmltext.Reader) {
 		v.decode(r)
 		m.SimulationSeed = v
 	}
+	if r.More("MemoryMiB") {
+		v := new(MemoryMiB)
+		v.decode(r)
+		m.MemoryMiB = v
+	}
+	if r.More("ProcessorCount") {
+		v := new(ProcessorCount)
+		v.decode(r)
+		m.ProcessorCount = v
+	}
+	for r.More("DiskImage") {
+		if !r.Count(len(m.DiskImage)+1, "DiskImage") {
+			return
+		}
+		v := new(ImageName)
+		v.decode(r)
+		m.DiskImage = append(m.DiskImage, v)
+	}
+	if r.More("NetworkMode") {
+		v := new(NetworkMode)
+		v.decode(r)
+		m.NetworkMode = v
+	}
+	if r.More("KernelImage") {
+		v := new(ImageName)
+		v.decode(r)
+		m.KernelImage = v
+	}
+	if r.More("InitrdImage") {
+		v := new(ImageName)
+		v.decode(r)
+		m.InitrdImage = v
+	}
+	if r.More("KernelArguments") {
+		v := r.String("string")
+		m.KernelArguments = v
+	}
 	r.Close()
 }
 
@@ -4709,6 +4960,31 @@ func (m *CreateDomainRequest) encode(w *xmltext.Writer) {
 	}
 	if m.SimulationSeed != nil {
 		m.SimulationSeed.encode(w, "SimulationSeed")
+	}
+	if m.MemoryMiB != nil {
+		m.MemoryMiB.encode(w, "MemoryMiB")
+	}
+	if m.ProcessorCount != nil {
+		m.ProcessorCount.encode(w, "ProcessorCount")
+	}
+	for _, v := range m.DiskImage {
+		if v == nil {
+			w.Fail(missing("CreateDomainRequest", "DiskImage"))
+			return
+		}
+		v.encode(w, "DiskImage")
+	}
+	if m.NetworkMode != nil {
+		m.NetworkMode.encode(w, "NetworkMode")
+	}
+	if m.KernelImage != nil {
+		m.KernelImage.encode(w, "KernelImage")
+	}
+	if m.InitrdImage != nil {
+		m.InitrdImage.encode(w, "InitrdImage")
+	}
+	if m.KernelArguments != "" {
+		w.String("KernelArguments", m.KernelArguments)
 	}
 }
 

@@ -162,7 +162,7 @@ var Types = map[string][]Field{
 	"VariableRecord": {
 		{Name: "Name", Type: "VariableName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
 		{Name: "VendorGuid", Type: "VendorGuid", Kind: String, Optional: false, Many: false, Doc: "Its vendor GUID."},
-		{Name: "VariableAttribute", Type: "VariableAttribute", Kind: Enumeration, Optional: true, Many: true, Doc: "Its attributes.", Values: []string{"NonVolatile", "BootServiceAccess", "RuntimeAccess", "HardwareErrorRecord", "TimeBasedAuthenticated", "AppendWrite"}},
+		{Name: "VariableAttribute", Type: "VariableAttribute", Kind: Enumeration, Optional: true, Many: true, Doc: "Its attributes.", Values: []string{"NonVolatile", "BootServiceAccess", "RuntimeAccess", "HardwareErrorRecord", "TimeBasedAuthenticated", "AppendWrite", "CounterAuthenticated", "EnhancedAuthenticated"}},
 		{Name: "DataSize", Type: "unsignedInt", Kind: Integer, Optional: false, Many: false, Doc: "Size of its value in bytes."},
 		{Name: "TimeStamp", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Time stamp of the last signed change, in UTC; absent where it is not authenticated."},
 	},
@@ -209,15 +209,25 @@ var Types = map[string][]Field{
 		{Name: "RepeatCount", Type: "unsignedLong", Kind: Integer, Optional: false, Many: false, Doc: "How many requests the row stands for."},
 		{Name: "Digest", Type: "string", Kind: String, Optional: false, Many: false, Doc: "SHA-256 of the row and of the digest before it, in hexadecimal."},
 	},
+	"VirtualMachine": {
+		{Name: "MemoryMiB", Type: "MemoryMiB", Kind: Integer, Optional: false, Many: false, Doc: "Its memory in MiB."},
+		{Name: "ProcessorCount", Type: "ProcessorCount", Kind: Integer, Optional: false, Many: false, Doc: "How many processors it has."},
+		{Name: "DiskImage", Type: "ImageName", Kind: String, Optional: true, Many: true, Doc: "Images of its disks, in their order."},
+		{Name: "NetworkMode", Type: "NetworkMode", Kind: Enumeration, Optional: false, Many: false, Doc: "Its network.", Values: []string{"None", "User"}},
+		{Name: "KernelImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Kernel that its firmware starts in place of a boot option."},
+		{Name: "InitrdImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Initial memory disk of that kernel."},
+		{Name: "KernelArguments", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Command line of that kernel."},
+	},
 	"Domain": {
 		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
-		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What stands under its BIOS.", Values: []string{"Privileged", "Simulated"}},
+		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What stands under its BIOS.", Values: []string{"Privileged", "Simulated", "Qemu"}},
 		{Name: "SystemUuid", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Its UUID."},
 		{Name: "Description", Type: "string", Kind: String, Optional: true, Many: false, Doc: "What it is for, as its maker wrote it."},
 		{Name: "Address", Type: "string", Kind: String, Optional: false, Many: false, Doc: "Path of its address below the service."},
 		{Name: "PowerState", Type: "PowerState", Kind: Enumeration, Optional: true, Many: false, Doc: "State of its power, where it could be observed.", Values: []string{"On", "Off", "PoweringOn", "PoweringOff", "Paused"}},
 		{Name: "CreatedAt", Type: "dateTime", Kind: DateTime, Optional: true, Many: false, Doc: "When it was created."},
 		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of its state."},
+		{Name: "VirtualMachine", Type: "VirtualMachine", Kind: Complex, Optional: true, Many: false, Doc: "What it was made with, where it is of kind Qemu."},
 	},
 	"OperatorAccount": {
 		{Name: "Name", Type: "OperatorName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
@@ -462,7 +472,7 @@ var Types = map[string][]Field{
 	"SetVariableRequest": {
 		{Name: "Name", Type: "VariableName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
 		{Name: "VendorGuid", Type: "VendorGuid", Kind: String, Optional: true, Many: false, Doc: "Its vendor GUID; absent means that of the specification: EFI_IMAGE_SECURITY_DATABASE_GUID for db, dbx, dbt and dbr, and else EFI_GLOBAL_VARIABLE."},
-		{Name: "VariableAttribute", Type: "VariableAttribute", Kind: Enumeration, Optional: true, Many: true, Doc: "Its attributes; absent means those that it has, or that the specification gives it.", Values: []string{"NonVolatile", "BootServiceAccess", "RuntimeAccess", "HardwareErrorRecord", "TimeBasedAuthenticated", "AppendWrite"}},
+		{Name: "VariableAttribute", Type: "VariableAttribute", Kind: Enumeration, Optional: true, Many: true, Doc: "Its attributes; absent means those that it has, or that the specification gives it.", Values: []string{"NonVolatile", "BootServiceAccess", "RuntimeAccess", "HardwareErrorRecord", "TimeBasedAuthenticated", "AppendWrite", "CounterAuthenticated", "EnhancedAuthenticated"}},
 		{Name: "VariableData", Type: "base64Binary", Kind: Binary, Optional: false, Many: false, Doc: "The value; for an authenticated variable, descriptor and value. Nothing deletes a variable that is not authenticated."},
 		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: true, Many: false, Doc: "Version that the state must have; absent means any."},
 	},
@@ -478,7 +488,7 @@ var Types = map[string][]Field{
 		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
 	},
 	"QueryVariableInfoRequest": {
-		{Name: "VariableAttribute", Type: "VariableAttribute", Kind: Enumeration, Optional: true, Many: true, Doc: "The attributes of the variables asked for; absent means NonVolatile, BootServiceAccess and RuntimeAccess.", Values: []string{"NonVolatile", "BootServiceAccess", "RuntimeAccess", "HardwareErrorRecord", "TimeBasedAuthenticated", "AppendWrite"}},
+		{Name: "VariableAttribute", Type: "VariableAttribute", Kind: Enumeration, Optional: true, Many: true, Doc: "The attributes of the variables asked for; absent means NonVolatile, BootServiceAccess and RuntimeAccess.", Values: []string{"NonVolatile", "BootServiceAccess", "RuntimeAccess", "HardwareErrorRecord", "TimeBasedAuthenticated", "AppendWrite", "CounterAuthenticated", "EnhancedAuthenticated"}},
 	},
 	"QueryVariableInfoReply": {
 		{Name: "MaximumVariableStorageSize", Type: "unsignedLong", Kind: Integer, Optional: false, Many: false, Doc: "Bytes that there are for all of them."},
@@ -555,9 +565,16 @@ var Types = map[string][]Field{
 	},
 	"CreateDomainRequest": {
 		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
-		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What is to stand under its BIOS; Privileged is refused, there is one.", Values: []string{"Privileged", "Simulated"}},
+		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What is to stand under its BIOS; Privileged is refused, there is one.", Values: []string{"Privileged", "Simulated", "Qemu"}},
 		{Name: "Description", Type: "string", Kind: String, Optional: true, Many: false, Doc: "What it is for; at most 256 characters."},
 		{Name: "SimulationSeed", Type: "SimulationSeed", Kind: Integer, Optional: true, Many: false, Doc: "Seed of a simulated machine; absent means one made from the name."},
+		{Name: "MemoryMiB", Type: "MemoryMiB", Kind: Integer, Optional: true, Many: false, Doc: "Of a Qemu domain: its memory in MiB; absent means 1024."},
+		{Name: "ProcessorCount", Type: "ProcessorCount", Kind: Integer, Optional: true, Many: false, Doc: "Of a Qemu domain: how many processors it has; absent means 1."},
+		{Name: "DiskImage", Type: "ImageName", Kind: String, Optional: true, Many: true, Doc: "Of a Qemu domain: image of a disk; a file that ends in .qcow2 is of that format, any other is raw. At most 16."},
+		{Name: "NetworkMode", Type: "NetworkMode", Kind: Enumeration, Optional: true, Many: false, Doc: "Of a Qemu domain: its network; absent means None.", Values: []string{"None", "User"}},
+		{Name: "KernelImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Of a Qemu domain: kernel that its firmware is to start in place of a boot option. Secure Boot would not check it, so a domain with Secure Boot on does not start with one."},
+		{Name: "InitrdImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Of a Qemu domain: initial memory disk of that kernel."},
+		{Name: "KernelArguments", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Of a Qemu domain: command line of that kernel, at most 2048 characters."},
 	},
 	"CreateDomainReply": {
 		{Name: "Domain", Type: "Domain", Kind: Complex, Optional: false, Many: false, Doc: "The domain."},

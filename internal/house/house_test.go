@@ -92,6 +92,7 @@ var layers = []layer{
 	{"security", nil},
 	{"generated", []string{"envelope", "security"}},
 	{"fault", []string{"envelope", "generated", "store"}},
+	{"machine/qemu", []string{"fault", "generated", "smm"}},
 	{"machine/", []string{"fault", "generated", "machine", "smm"}},
 	{"machine", []string{"generated"}},
 	{"smm/eventlog", []string{"generated", "security/audit", "smm", "store"}},
@@ -100,6 +101,7 @@ var layers = []layer{
 	{"service/route", []string{"fault", "generated", "security"}},
 	{"service/listen", nil},
 	{"service/observe", []string{"generated"}},
+	{"service/uefi", []string{"generated", "security", "smm/variable/efi"}}, // efi is the specification's words, and no function
 	{"service", []string{"envelope", "fault", "generated", "security", "service", "wsdl"}},
 	{"cmd/biosgen", []string{"wsdl"}},
 	{"cmd/biosv", []string{""}},

@@ -41,7 +41,7 @@ func (f *Function) ListVariables(ctx context.Context, call generated.Call, reque
 	reply := &generated.ListVariablesReply{}
 	return reply, f.view(ctx, call, func(tx *smm.Tx, s *services.Services) error {
 		reply.Version = new(tx.Version())
-		return s.State.Scan(after, func(k services.Key, v services.Variable) bool {
+		return s.Scan(after, func(k services.Key, v services.Variable) bool {
 			if reply.MoreVariables = len(reply.Variable) == most; !reply.MoreVariables {
 				reply.Variable = append(reply.Variable, record(k, v))
 			}
@@ -71,7 +71,7 @@ func (f *Function) SetVariable(ctx context.Context, call generated.Call, request
 		return nil, err
 	}
 	version, err := f.change(ctx, call, generated.OpSetVariable, request.Version, func(tx *smm.Tx, s *services.Services) (smm.Event, error) {
-		a := attributesOf(request.VariableAttribute)
+		a := efi.AttributesOf(request.VariableAttribute)
 		if len(request.VariableAttribute) == 0 {
 			if a, err = presumed(s, k); err != nil {
 				return smm.Event{}, err
@@ -94,7 +94,7 @@ func presumed(s *services.Services, k services.Key) (efi.Attributes, error) {
 	if a, ok := services.Defined(k); ok {
 		return a, nil
 	}
-	return 0, fault.InvalidRequest(fault.InvalidValue, "VariableAttribute", "", "There is no variable %s yet, nor is it one that the specification defines: the request must say its attributes.", escape(k.String()))
+	return 0, fault.InvalidRequest(fault.InvalidValue, "VariableAttribute", "", "There is no variable %s yet, nor is it one that the specification defines: the request must say its attributes.", efi.EscapeName(k.String()))
 }
 
 // wrote runs a write of a variable, and tells what it was before and after.
@@ -107,9 +107,9 @@ func wrote(s *services.Services, k services.Key, write func() error) (e smm.Even
 		return e, err
 	}
 	after, err := at(s, k)
-	e.MessageID, e.Message = eventSet, fmt.Sprintf("The variable %s was set.", escape(k.String()))
+	e.MessageID, e.Message = eventSet, fmt.Sprintf("The variable %s was set.", efi.EscapeName(k.String()))
 	if after == nil {
-		e.MessageID, e.Message = eventDeleted, fmt.Sprintf("The variable %s was deleted.", escape(k.String()))
+		e.MessageID, e.Message = eventDeleted, fmt.Sprintf("The variable %s was deleted.", efi.EscapeName(k.String()))
 	}
 	e.Changes = []smm.Change{changeOf(k, before, after)}
 	return e, err
@@ -141,7 +141,7 @@ func (f *Function) DeleteVariable(ctx context.Context, call generated.Call, requ
 
 // QueryVariableInfo says how much room there is.
 func (f *Function) QueryVariableInfo(ctx context.Context, call generated.Call, request *generated.QueryVariableInfoRequest) (*generated.QueryVariableInfoReply, error) {
-	a := attributesOf(request.VariableAttribute)
+	a := efi.AttributesOf(request.VariableAttribute)
 	if len(request.VariableAttribute) == 0 {
 		a = efi.NonVolatile | efi.BootServiceAccess | efi.RuntimeAccess
 	}

@@ -2,7 +2,7 @@
 // firmware BIOS.v keeps the variables of ([smm.Firmware]). The rules are in package services, which transcribes the
 // specification; here stand what is kept of a domain, how much of it, and the contract's words for it.
 //
-// A caller of the contract sees and writes what firmware can before the operating system runs. Signatures are never
+// A caller of the contract who is no guest sees and writes what firmware can before the operating system runs. Signatures are never
 // waived, except by [Function.EnrollSecureBootKeys] and [Function.ResetSecureBootKeys], which act as physical
 // presence does.
 package variable
@@ -12,6 +12,7 @@ import (
 
 	"biosv/fault"
 	"biosv/generated"
+	"biosv/security"
 	"biosv/smm"
 	"biosv/smm/variable/efi"
 	"biosv/smm/variable/services"
@@ -59,10 +60,19 @@ func limits(flash uint64) services.Limits {
 	}
 }
 
+// phase is the one by whose rules a caller is answered. A guest has those of its own; one that comes with a certificate
+// runs an operating system.
+func phase(call generated.Call) services.Phase {
+	if call.Principal.Kind() == security.Domain && call.Phase != security.PhaseBootServices {
+		return services.Runtime
+	}
+	return services.Boot
+}
+
 // view reads by the services.
 func (f *Function) view(ctx context.Context, call generated.Call, fn func(*smm.Tx, *services.Services) error) error {
 	return f.bios.View(ctx, call, func(tx *smm.Tx) error {
-		s, err := f.Services(tx, services.Boot)
+		s, err := f.Services(tx, phase(call))
 		if err != nil {
 			return err
 		}
@@ -77,7 +87,7 @@ func (f *Function) change(ctx context.Context, call generated.Call, op *generate
 		if err := tx.Require(version); err != nil {
 			return err
 		}
-		s, err := f.Services(tx, services.Boot)
+		s, err := f.Services(tx, phase(call))
 		if err != nil {
 			return err
 		}

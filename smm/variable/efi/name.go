@@ -3,6 +3,8 @@ package efi
 import (
 	"encoding/binary"
 	"fmt"
+	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -55,4 +57,58 @@ func EncodeName(name string) []byte {
 		s = s[size:]
 	}
 	return b
+}
+
+// EscapeName writes a name as XML can hold it: a UTF-16 code unit that it cannot as \uXXXX, and a backslash as two. Half a
+// surrogate pair is three bytes of no valid UTF-8 in a name ([DecodeName]).
+func EscapeName(name string) string {
+	var b strings.Builder
+	for s := name; s != ""; {
+		r, size := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && size == 1 && len(s) >= 3:
+			r, size = rune(s[0]&0x0f)<<12|rune(s[1]&0x3f)<<6|rune(s[2]&0x3f), 3
+			fallthrough
+		case r < ' ', r == 0xfffe, r == 0xffff:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		case r == '\\':
+			b.WriteString(`\\`)
+		default:
+			b.WriteRune(r)
+		}
+		s = s[size:]
+	}
+	return b.String()
+}
+
+// UnescapeName reads what [EscapeName] wrote.
+func UnescapeName(text string) (string, error) {
+	var units []uint16
+	for s := text; s != ""; {
+		if s[0] != '\\' {
+			r, size := utf8.DecodeRuneInString(s)
+			units = utf16.AppendRune(units, r)
+			s = s[size:]
+			continue
+		}
+		switch {
+		case strings.HasPrefix(s, `\\`):
+			units = append(units, '\\')
+			s = s[2:]
+		case len(s) >= 6 && s[1] == 'u':
+			u, err := strconv.ParseUint(s[2:6], 16, 16)
+			if err != nil {
+				return "", fmt.Errorf("%q in a name is no backslash, u and four hexadecimal digits", s[:6])
+			}
+			units = append(units, uint16(u))
+			s = s[6:]
+		default:
+			return "", fmt.Errorf("a backslash in a name is written as two, and a code unit as a backslash, u and four hexadecimal digits")
+		}
+	}
+	raw := make([]byte, 0, 2*len(units))
+	for _, u := range units {
+		raw = append(raw, byte(u), byte(u>>8))
+	}
+	return DecodeName(raw)
 }

@@ -37,6 +37,19 @@ func (s Status) String() string {
 	return fmt.Sprintf("EFI_STATUS %#x", uint64(s))
 }
 
+// ParseStatus gives the status that has a name.
+func ParseStatus(name string) (Status, bool) {
+	for s, n := range statusNames {
+		if n == name {
+			return s, true
+		}
+	}
+	return 0, false
+}
+
+// Code is the status without the bit that says whether it is an error, as the thin virtual BIOS is told it.
+func (s Status) Code() uint32 { return uint32(s &^ failed) }
+
 func (s Status) Error() string { return s.String() }
 
 // Error is a refused call: the status that the guest gets, and the reason that the operator reads.

@@ -112,6 +112,11 @@ func (s *Services) GetNextVariableName(k Key) (next Key, err error) {
 	return next, err
 }
 
+// Scan gives the variables after a key, which need not be one's, as far as this phase sees them, until fn returns false.
+func (s *Services) Scan(after Key, fn func(Key, Variable) bool) error {
+	return s.State.Scan(after, func(k Key, v Variable) bool { return !s.sees(v) || fn(k, v) })
+}
+
 // checkName refuses what no variable can be called (section 8.2.3: "VariableName must contain 1 or more characters").
 func (s *Services) checkName(k Key) error {
 	switch size := len(efi.EncodeName(k.Name)); {
