@@ -1,9 +1,10 @@
 #!/bin/sh
 # Puts in place what the targets of the Makefile need, says what it does, and does nothing when it is there already.
 #
-#   scripts/setup.sh run       what the service itself needs: a software TPM, where the host has no other
+#   scripts/setup.sh run       what the service itself needs: QEMU with its firmware, and a software TPM where the host
+#                              has no other
 #   scripts/setup.sh check     and what the unit tests need
-#   scripts/setup.sh test      and the guest's machine, TPM tools, virt-firmware, zeep, gSOAP, node-soap and JAX-WS
+#   scripts/setup.sh test      and TPM tools, virt-firmware, zeep, gSOAP, node-soap and JAX-WS
 #   scripts/setup.sh interop   and suds, PHP, CXF and .NET (Mono), and what makes the guest's root disk and the
 #                              vectors of authenticated variables
 #
@@ -37,13 +38,13 @@ if [ ! -w /dev/tpmrm0 ] || [ $level -gt 1 ]; then
 	need swtpm have swtpm
 	need swtpm-tools have swtpm_setup
 fi
+need qemu-system-x86 have qemu-system-x86_64
+need ovmf test -e /usr/share/OVMF/OVMF_CODE_4M.fd
 if [ $level -ge 2 ]; then
 	need libxml2-utils have xmllint
 	need openssl have openssl
-	need ovmf test -e /usr/share/OVMF/OVMF_VARS_4M.ms.fd
 fi
 if [ $level -ge 3 ]; then
-	need qemu-system-x86 have qemu-system-x86_64
 	need qemu-utils have qemu-img
 	need clang-14 have clang-14
 	need lld-14 have lld-link-14
