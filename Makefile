@@ -24,10 +24,10 @@ run: build ## start a service in .biosv with a simulated domain, on https://127.
 	@if [ -e $(DATA)/launch/policy.json ]; then bin/biosv launch authorize --data $(DATA) --quiet; fi
 	bin/biosv serve --data $(DATA) --listen $(LISTEN)
 
-test: setup generated-is-current lint guest build ## everything that a change must pass
+test: setup generated-is-current vbios-is-current lint guest build ## everything that a change must pass
 	$(GO) test $(ALL)
 	$(GO) test -tags e2e -timeout 15m ./internal/e2e/... ./internal/interop/... ./internal/house/...
-	$(GO) test -tags guest -timeout 15m -p 1 ./internal/guest/... ./internal/powercut/...
+	$(GO) test -tags guest -timeout 15m -p 1 ./internal/guest/... ./internal/powercut/... ./vbios/... ./machine/qemu/...
 	@scripts/vulncheck.sh
 
 check: generated-is-current lint ## the fast loop: generated code, formatting, vet, staticcheck, unit tests
@@ -48,6 +48,12 @@ generate: ## make generated/ and docs/operations.md from wsdl/
 
 generated-is-current: generate
 	@git diff --exit-code --stat -- generated docs/operations.md || { echo 'make generate changed these files: commit what it makes'; exit 1; }
+
+vbios: ## make vbios/vbios.rom, the thin virtual BIOS, from its source (needs clang-14 and lld-14)
+	vbios/build.sh vbios/vbios.rom
+
+vbios-is-current: vbios
+	@git diff --exit-code --stat -- vbios/vbios.rom || { echo 'make vbios changed vbios/vbios.rom: commit what it makes'; exit 1; }
 
 bench: build ## CPU time of a request, beside net/http with a constant answer
 	$(GO) test -tags bench -count=1 -v -run TestRequests ./internal/bench
@@ -73,4 +79,4 @@ guest:
 clean: ## take away what was made; .cache and .biosv stay
 	rm -rf bin dist
 
-.PHONY: help build run test check lint generate generated-is-current bench soak interop deb setup guest clean
+.PHONY: help build run test check lint generate generated-is-current vbios vbios-is-current bench soak interop deb setup guest clean

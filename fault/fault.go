@@ -77,6 +77,15 @@ const (
 	TPMUnavailable     Code = "TpmUnavailable"
 	MachineUnavailable Code = "MachineUnavailable"
 	InternalError      Code = "Internal"
+
+	UnknownVariable      Code = "UnknownVariable"
+	UnknownImage         Code = "UnknownImage"
+	KernelUnchecked      Code = "KernelUnchecked"
+	EfiInvalidParameter  Code = "EfiInvalidParameter"
+	EfiUnsupported       Code = "EfiUnsupported"
+	EfiWriteProtected    Code = "EfiWriteProtected"
+	EfiOutOfResources    Code = "EfiOutOfResources"
+	EfiSecurityViolation Code = "EfiSecurityViolation"
 )
 
 // messageIDs is the table from codes to Redfish message ids. The codes of security.Problem stand in it too.
@@ -135,6 +144,15 @@ var messageIDs = map[Code]string{
 	TPMUnavailable:     "BiosV.1.0.TpmUnavailable",
 	MachineUnavailable: "Base.1.19.ServiceTemporarilyUnavailable",
 	InternalError:      "Base.1.19.InternalError",
+
+	UnknownVariable:      "Base.1.19.ResourceNotFound",
+	UnknownImage:         "Base.1.19.ResourceNotFound",
+	KernelUnchecked:      "Base.1.19.PropertyValueConflict",
+	EfiInvalidParameter:  "Base.1.19.ActionParameterValueConflict",
+	EfiUnsupported:       "Base.1.19.ActionParameterNotSupported",
+	EfiWriteProtected:    "Base.1.19.PropertyNotWritable",
+	EfiOutOfResources:    "Base.1.19.InsufficientStorage",
+	EfiSecurityViolation: "BiosV.1.0.BadSignature",
 
 	"CertificateMissing":      "Base.1.19.NoValidSession",
 	"CertificateExpired":      "BiosV.1.0.CertificateExpired",
@@ -200,6 +218,12 @@ func Locked(c Code, until time.Time, format string, args ...any) *generated.Lock
 // Integrity says that a signature or digest is not right.
 func Integrity(c Code, path, format string, args ...any) *generated.IntegrityFault {
 	return &generated.IntegrityFault{Code: string(c), MessageId: c.MessageID(), Message: fmt.Sprintf(format, args...), ElementPath: path}
+}
+
+// Uefi says that the variable services of UEFI refuse a request; status is the name of the EFI_STATUS that a guest
+// would get.
+func Uefi(c Code, status, path, format string, args ...any) *generated.UefiFault {
+	return &generated.UefiFault{Code: string(c), MessageId: c.MessageID(), Message: fmt.Sprintf(format, args...), ElementPath: path, EfiStatus: status}
 }
 
 // LimitExceeded says that a limit would be exceeded.

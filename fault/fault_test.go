@@ -163,6 +163,7 @@ func TestFaultsBearWhatTheyWereMadeOf(t *testing.T) {
 		{AuthenticationRequired("CertificateMissing", "x"), "AuthenticationRequiredFault", `"Code":"CertificateMissing","MessageId":"Base.1.19.NoValidSession","Message":"x"`},
 		{Locked(PasswordLockout, until, "x"), "LockedFault", `"Code":"PasswordLockout","MessageId":"BiosV.1.0.PasswordLockout","Message":"x"`},
 		{Integrity(WrongKey, "/a", "x"), "IntegrityFault", `"Code":"WrongKey","MessageId":"BiosV.1.0.WrongKey","Message":"x","ElementPath":"/a"`},
+		{Uefi(EfiWriteProtected, "EFI_WRITE_PROTECTED", "/a", "x"), "UefiFault", `"MessageId":"Base.1.19.PropertyNotWritable","Message":"x","ElementPath":"/a","EfiStatus":"EFI_WRITE_PROTECTED"`},
 		{LimitExceeded(TooMany, "things", 7, "x"), "LimitExceededFault", `"Message":"x","LimitName":"things","LimitValue":7`},
 		{Unavailable(StorageFull, 1500*time.Millisecond, "x"), "UnavailableFault", `"Message":"x","RetryAfterSeconds":2`},
 		{Unavailable(NotOnThisHost, 0, "x"), "UnavailableFault", `"Code":"NotOnThisHost","MessageId":"Base.1.19.ResourceNotFound","Message":"x"}`},

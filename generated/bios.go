@@ -61,6 +61,26 @@ type SimulationSeed uint32
 
 type FanPercent uint32
 
+// Memory of a virtual machine in MiB, 64 to 4194304.
+
+type MemoryMiB uint32
+
+// Processors of a virtual machine, 1 to 64.
+
+type ProcessorCount uint32
+
+// Name of an image of the host, POOL/FILE: a file of a pool that the service was told of. Nobody can name a path of the host.
+
+type ImageName string
+
+// Name of a UEFI variable, 1 to 512 characters. A UTF-16 code unit that XML cannot hold is written as a backslash, u and four hexadecimal digits, and a backslash as two.
+
+type VariableName string
+
+// Vendor GUID of a UEFI variable, in hexadecimal (UEFI 2.10, appendix A).
+
+type VendorGuid string
+
 // Kind of value that an attribute takes (Redfish AttributeRegistry 1.3, AttributeType).
 
 type AttributeKind string
@@ -268,6 +288,22 @@ const (
 
 	// A machine that exists only as a model, to try things on.
 	DomainKindSimulated DomainKind = "Simulated"
+
+	// A virtual machine under QEMU with UEFI firmware, whose variables BIOS.v answers.
+	DomainKindQemu DomainKind = "Qemu"
+)
+
+// Which network a virtual machine has.
+
+type NetworkMode string
+
+const (
+
+	// None.
+	NetworkModeNone NetworkMode = "None"
+
+	// A network of its own behind an address translation, by which it reaches what the host reaches, the host included; nobody reaches it.
+	NetworkModeUser NetworkMode = "User"
 )
 
 // What an operator may do.
@@ -350,6 +386,95 @@ const (
 	MeasurementSourceUnmeasured MeasurementSource = "Unmeasured"
 )
 
+// An attribute of a UEFI variable (UEFI 2.10, section 8.2.1).
+
+type VariableAttribute string
+
+const (
+
+	// It outlasts a reset.
+	VariableAttributeNonVolatile VariableAttribute = "NonVolatile"
+
+	// It can be seen before the operating system runs.
+	VariableAttributeBootServiceAccess VariableAttribute = "BootServiceAccess"
+
+	// It can be seen by the operating system too.
+	VariableAttributeRuntimeAccess VariableAttribute = "RuntimeAccess"
+
+	// It is a hardware error record.
+	VariableAttributeHardwareErrorRecord VariableAttribute = "HardwareErrorRecord"
+
+	// Its value is signed: what writes it begins with an EFI_VARIABLE_AUTHENTICATION_2 descriptor.
+	VariableAttributeTimeBasedAuthenticated VariableAttribute = "TimeBasedAuthenticated"
+
+	// Of a write: the value is added to the one that is there.
+	VariableAttributeAppendWrite VariableAttribute = "AppendWrite"
+
+	// Its value is signed and counted, as older specifications had it; no write may have it.
+	VariableAttributeCounterAuthenticated VariableAttribute = "CounterAuthenticated"
+
+	// Its value is signed and begins with an EFI_VARIABLE_AUTHENTICATION_3 descriptor; no write may have it.
+	VariableAttributeEnhancedAuthenticated VariableAttribute = "EnhancedAuthenticated"
+)
+
+// Mode of Secure Boot (UEFI 2.10, section 32.3; Redfish SecureBoot 1.1, SecureBootMode).
+
+type SecureBootMode string
+
+const (
+
+	// No platform key is enrolled: keys can be changed without a signature.
+	SecureBootModeSetupMode SecureBootMode = "SetupMode"
+
+	// No platform key is enrolled, and images are judged without effect.
+	SecureBootModeAuditMode SecureBootMode = "AuditMode"
+
+	// A platform key is enrolled: changes of keys must be signed.
+	SecureBootModeUserMode SecureBootMode = "UserMode"
+
+	// As in user mode, and the mode cannot be changed by software.
+	SecureBootModeDeployedMode SecureBootMode = "DeployedMode"
+)
+
+// Whether Secure Boot is on.
+
+type SecureBootSwitch string
+
+const (
+
+	// Images that no key allows are not started.
+	SecureBootSwitchOn SecureBootSwitch = "On"
+
+	// Every image is started.
+	SecureBootSwitchOff SecureBootSwitch = "Off"
+)
+
+// A set of keys that has a name.
+
+type SecureBootKeySet string
+
+const (
+
+	// Microsoft's platform key, key exchange keys and certificates of 2011 and 2023, and its list of forbidden images.
+	SecureBootKeySetMicrosoft SecureBootKeySet = "Microsoft"
+)
+
+// What becomes of the keys (Redfish SecureBoot 1.1, ResetKeys).
+
+type ResetKeysType string
+
+const (
+
+	// They are those of the set Microsoft.
+	ResetKeysTypeResetAllKeysToDefault ResetKeysType = "ResetAllKeysToDefault"
+
+	// There are none: setup mode.
+	ResetKeysTypeDeleteAllKeys ResetKeysType = "DeleteAllKeys"
+
+	// There is no platform key: setup mode. The others stay.
+	ResetKeysTypeDeletePK ResetKeysType = "DeletePK"
+)
+
 type InvalidRequestFault InvalidRequestDetail
 
 type InvalidAttributeFault InvalidAttributeDetail
@@ -365,6 +490,8 @@ type AuthenticationRequiredFault AuthenticationRequiredDetail
 type LockedFault LockedDetail
 
 type IntegrityFault IntegrityDetail
+
+type UefiFault UefiDetail
 
 type LimitExceededFault LimitExceededDetail
 
@@ -415,6 +542,42 @@ type ResetSystemResponse ResetSystemReply
 type GetThermal GetThermalRequest
 
 type GetThermalResponse GetThermalReply
+
+type ListVariables ListVariablesRequest
+
+type ListVariablesResponse ListVariablesReply
+
+type GetVariable GetVariableRequest
+
+type GetVariableResponse GetVariableReply
+
+type SetVariable SetVariableRequest
+
+type SetVariableResponse SetVariableReply
+
+type DeleteVariable DeleteVariableRequest
+
+type DeleteVariableResponse DeleteVariableReply
+
+type QueryVariableInfo QueryVariableInfoRequest
+
+type QueryVariableInfoResponse QueryVariableInfoReply
+
+type GetSecureBoot GetSecureBootRequest
+
+type GetSecureBootResponse GetSecureBootReply
+
+type SetSecureBoot SetSecureBootRequest
+
+type SetSecureBootResponse SetSecureBootReply
+
+type EnrollSecureBootKeys EnrollSecureBootKeysRequest
+
+type EnrollSecureBootKeysResponse EnrollSecureBootKeysReply
+
+type ResetSecureBootKeys ResetSecureBootKeysRequest
+
+type ResetSecureBootKeysResponse ResetSecureBootKeysReply
 
 type GetEventLog GetEventLogRequest
 
@@ -812,6 +975,57 @@ type ThermalReading struct {
 	Fan []*Fan `xml:"Fan,omitempty" json:"Fan,omitempty"`
 }
 
+type VariableRecord struct {
+
+	// Its name.
+	Name *VariableName `xml:"Name,omitempty" json:"Name,omitempty"`
+
+	// Its vendor GUID.
+	VendorGuid *VendorGuid `xml:"VendorGuid,omitempty" json:"VendorGuid,omitempty"`
+
+	// Its attributes.
+	VariableAttribute []*VariableAttribute `xml:"VariableAttribute,omitempty" json:"VariableAttribute,omitempty"`
+
+	// Size of its value in bytes.
+	DataSize uint32 `xml:"DataSize,omitempty" json:"DataSize,omitempty"`
+
+	// Time stamp of the last signed change, in UTC; absent where it is not authenticated.
+	TimeStamp string `xml:"TimeStamp,omitempty" json:"TimeStamp,omitempty"`
+}
+
+type KeyDatabase struct {
+
+	// PK, KEK, db, dbx, dbt or dbr.
+	Name *VariableName `xml:"Name,omitempty" json:"Name,omitempty"`
+
+	// How many certificates and digests it has.
+	SignatureCount uint32 `xml:"SignatureCount,omitempty" json:"SignatureCount,omitempty"`
+
+	// Subjects of its certificates.
+	CertificateSubject []string `xml:"CertificateSubject,omitempty" json:"CertificateSubject,omitempty"`
+
+	// Time stamp of the last change, in UTC.
+	TimeStamp string `xml:"TimeStamp,omitempty" json:"TimeStamp,omitempty"`
+}
+
+type SecureBootState struct {
+
+	// Whether it is on since the machine started last.
+	SecureBootCurrentBoot *SecureBootSwitch `xml:"SecureBootCurrentBoot,omitempty" json:"SecureBootCurrentBoot,omitempty"`
+
+	// Whether it is to be on from the next start on; without a platform key it is off all the same.
+	SecureBootEnabled *SecureBootSwitch `xml:"SecureBootEnabled,omitempty" json:"SecureBootEnabled,omitempty"`
+
+	// The mode.
+	SecureBootMode *SecureBootMode `xml:"SecureBootMode,omitempty" json:"SecureBootMode,omitempty"`
+
+	// Whether nobody but the vendor of the keys, or who has them, changed them.
+	VendorKeys bool `xml:"VendorKeys,omitempty" json:"VendorKeys,omitempty"`
+
+	// The signature databases that are there.
+	KeyDatabase []*KeyDatabase `xml:"KeyDatabase,omitempty" json:"KeyDatabase,omitempty"`
+}
+
 type ValueChange struct {
 
 	// What changed.
@@ -893,6 +1107,30 @@ type AuditRecord struct {
 	Digest string `xml:"Digest,omitempty" json:"Digest,omitempty"`
 }
 
+type VirtualMachine struct {
+
+	// Its memory in MiB.
+	MemoryMiB *MemoryMiB `xml:"MemoryMiB,omitempty" json:"MemoryMiB,omitempty"`
+
+	// How many processors it has.
+	ProcessorCount *ProcessorCount `xml:"ProcessorCount,omitempty" json:"ProcessorCount,omitempty"`
+
+	// Images of its disks, in their order.
+	DiskImage []*ImageName `xml:"DiskImage,omitempty" json:"DiskImage,omitempty"`
+
+	// Its network.
+	NetworkMode *NetworkMode `xml:"NetworkMode,omitempty" json:"NetworkMode,omitempty"`
+
+	// Kernel that its firmware starts in place of a boot option.
+	KernelImage *ImageName `xml:"KernelImage,omitempty" json:"KernelImage,omitempty"`
+
+	// Initial memory disk of that kernel.
+	InitrdImage *ImageName `xml:"InitrdImage,omitempty" json:"InitrdImage,omitempty"`
+
+	// Command line of that kernel.
+	KernelArguments string `xml:"KernelArguments,omitempty" json:"KernelArguments,omitempty"`
+}
+
 type Domain struct {
 
 	// Its name.
@@ -918,6 +1156,9 @@ type Domain struct {
 
 	// Version of its state.
 	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+
+	// What it was made with, where it is of kind Qemu.
+	VirtualMachine *VirtualMachine `xml:"VirtualMachine,omitempty" json:"VirtualMachine,omitempty"`
 }
 
 type OperatorAccount struct {
@@ -1169,6 +1410,28 @@ type IntegrityDetail struct {
 
 	// The value refused.
 	RefusedValue string `xml:"RefusedValue,omitempty" json:"RefusedValue,omitempty"`
+}
+
+type UefiDetail struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 UefiFault"`
+
+	// What was wrong, for programs.
+	Code string `xml:"Code,omitempty" json:"Code,omitempty"`
+
+	// Redfish message id: Base.1.19 or BiosV.1.0.
+	MessageId string `xml:"MessageId,omitempty" json:"MessageId,omitempty"`
+
+	// What was wrong, where, and what would be right, for people.
+	Message string `xml:"Message,omitempty" json:"Message,omitempty"`
+
+	// Path of the element at fault.
+	ElementPath string `xml:"ElementPath,omitempty" json:"ElementPath,omitempty"`
+
+	// The value refused.
+	RefusedValue string `xml:"RefusedValue,omitempty" json:"RefusedValue,omitempty"`
+
+	// The status that a guest would get, such as EFI_SECURITY_VIOLATION (UEFI 2.10, appendix D).
+	EfiStatus string `xml:"EfiStatus,omitempty" json:"EfiStatus,omitempty"`
 }
 
 type LimitExceededDetail struct {
@@ -1490,6 +1753,210 @@ type GetThermalReply struct {
 	Thermal *ThermalReading `xml:"Thermal,omitempty" json:"Thermal,omitempty"`
 }
 
+type ListVariablesRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 ListVariables"`
+
+	// Give variables after this one; absent means from the first.
+	AfterName *VariableName `xml:"AfterName,omitempty" json:"AfterName,omitempty"`
+
+	// Its vendor GUID.
+	AfterVendorGuid *VendorGuid `xml:"AfterVendorGuid,omitempty" json:"AfterVendorGuid,omitempty"`
+
+	// The most variables to give; absent means 100.
+	MostVariables *RecordLimit `xml:"MostVariables,omitempty" json:"MostVariables,omitempty"`
+}
+
+type ListVariablesReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 ListVariablesResponse"`
+
+	// Version of the domain's state.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+
+	// The variables.
+	Variable []*VariableRecord `xml:"Variable,omitempty" json:"Variable,omitempty"`
+
+	// Whether others come after them.
+	MoreVariables bool `xml:"MoreVariables,omitempty" json:"MoreVariables,omitempty"`
+}
+
+type GetVariableRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 GetVariable"`
+
+	// Its name.
+	Name *VariableName `xml:"Name,omitempty" json:"Name,omitempty"`
+
+	// Its vendor GUID; absent means that of the specification: EFI_IMAGE_SECURITY_DATABASE_GUID for db, dbx, dbt and dbr, and else EFI_GLOBAL_VARIABLE.
+	VendorGuid *VendorGuid `xml:"VendorGuid,omitempty" json:"VendorGuid,omitempty"`
+}
+
+type GetVariableReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 GetVariableResponse"`
+
+	// Version of the domain's state.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+
+	// The variable.
+	Variable *VariableRecord `xml:"Variable,omitempty" json:"Variable,omitempty"`
+
+	// Its value.
+	VariableData []byte `xml:"VariableData,omitempty" json:"VariableData,omitempty"`
+}
+
+type SetVariableRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 SetVariable"`
+
+	// Its name.
+	Name *VariableName `xml:"Name,omitempty" json:"Name,omitempty"`
+
+	// Its vendor GUID; absent means that of the specification: EFI_IMAGE_SECURITY_DATABASE_GUID for db, dbx, dbt and dbr, and else EFI_GLOBAL_VARIABLE.
+	VendorGuid *VendorGuid `xml:"VendorGuid,omitempty" json:"VendorGuid,omitempty"`
+
+	// Its attributes; absent means those that it has, or that the specification gives it.
+	VariableAttribute []*VariableAttribute `xml:"VariableAttribute,omitempty" json:"VariableAttribute,omitempty"`
+
+	// The value; for an authenticated variable, descriptor and value. Nothing deletes a variable that is not authenticated.
+	VariableData []byte `xml:"VariableData,omitempty" json:"VariableData,omitempty"`
+
+	// Version that the state must have; absent means any.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+}
+
+type SetVariableReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 SetVariableResponse"`
+
+	// Version of the domain's state.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+}
+
+type DeleteVariableRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 DeleteVariable"`
+
+	// Its name.
+	Name *VariableName `xml:"Name,omitempty" json:"Name,omitempty"`
+
+	// Its vendor GUID; absent means that of the specification: EFI_IMAGE_SECURITY_DATABASE_GUID for db, dbx, dbt and dbr, and else EFI_GLOBAL_VARIABLE.
+	VendorGuid *VendorGuid `xml:"VendorGuid,omitempty" json:"VendorGuid,omitempty"`
+
+	// Version that the state must have; absent means any.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+}
+
+type DeleteVariableReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 DeleteVariableResponse"`
+
+	// Version of the domain's state.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+}
+
+type QueryVariableInfoRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 QueryVariableInfo"`
+
+	// The attributes of the variables asked for; absent means NonVolatile, BootServiceAccess and RuntimeAccess.
+	VariableAttribute []*VariableAttribute `xml:"VariableAttribute,omitempty" json:"VariableAttribute,omitempty"`
+}
+
+type QueryVariableInfoReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 QueryVariableInfoResponse"`
+
+	// Bytes that there are for all of them.
+	MaximumVariableStorageSize uint64 `xml:"MaximumVariableStorageSize,omitempty" json:"MaximumVariableStorageSize,omitempty"`
+
+	// Bytes of these that are free.
+	RemainingVariableStorageSize uint64 `xml:"RemainingVariableStorageSize,omitempty" json:"RemainingVariableStorageSize,omitempty"`
+
+	// Bytes that one of them may take, with 60 for its header and without its name.
+	MaximumVariableSize uint64 `xml:"MaximumVariableSize,omitempty" json:"MaximumVariableSize,omitempty"`
+}
+
+type GetSecureBootRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 GetSecureBoot"`
+}
+
+type GetSecureBootReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 GetSecureBootResponse"`
+
+	// Version of the domain's state.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+
+	// What is known.
+	SecureBoot *SecureBootState `xml:"SecureBoot,omitempty" json:"SecureBoot,omitempty"`
+}
+
+type SetSecureBootRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 SetSecureBoot"`
+
+	// Whether it is to be on; absent leaves it as it is.
+	SecureBootEnabled *SecureBootSwitch `xml:"SecureBootEnabled,omitempty" json:"SecureBootEnabled,omitempty"`
+
+	// The mode; absent leaves it as it is.
+	SecureBootMode *SecureBootMode `xml:"SecureBootMode,omitempty" json:"SecureBootMode,omitempty"`
+
+	// Version that the state must have; absent means any.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+}
+
+type SetSecureBootReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 SetSecureBootResponse"`
+
+	// Version of the domain's state.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+
+	// What became of it.
+	SecureBoot *SecureBootState `xml:"SecureBoot,omitempty" json:"SecureBoot,omitempty"`
+}
+
+type EnrollSecureBootKeysRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 EnrollSecureBootKeys"`
+
+	// The set to begin with; absent means none.
+	SecureBootKeySet *SecureBootKeySet `xml:"SecureBootKeySet,omitempty" json:"SecureBootKeySet,omitempty"`
+
+	// The certificate for PK, PEM; it takes the place of the set's.
+	PlatformKeyPem string `xml:"PlatformKeyPem,omitempty" json:"PlatformKeyPem,omitempty"`
+
+	// Certificates for KEK, PEM.
+	KeyExchangeKeyPem string `xml:"KeyExchangeKeyPem,omitempty" json:"KeyExchangeKeyPem,omitempty"`
+
+	// Certificates for db, PEM.
+	AuthorizedKeyPem string `xml:"AuthorizedKeyPem,omitempty" json:"AuthorizedKeyPem,omitempty"`
+
+	// Signature lists for dbx, as they are or signed as an update (UEFI 2.10, section 32.4.1).
+	ForbiddenSignatures []byte `xml:"ForbiddenSignatures,omitempty" json:"ForbiddenSignatures,omitempty"`
+
+	// Version that the state must have; absent means any.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+}
+
+type EnrollSecureBootKeysReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 EnrollSecureBootKeysResponse"`
+
+	// Version of the domain's state.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+
+	// What became of it.
+	SecureBoot *SecureBootState `xml:"SecureBoot,omitempty" json:"SecureBoot,omitempty"`
+}
+
+type ResetSecureBootKeysRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 ResetSecureBootKeys"`
+
+	// What becomes of them.
+	ResetKeysType *ResetKeysType `xml:"ResetKeysType,omitempty" json:"ResetKeysType,omitempty"`
+
+	// Version that the state must have; absent means any.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+}
+
+type ResetSecureBootKeysReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 ResetSecureBootKeysResponse"`
+
+	// Version of the domain's state.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+
+	// What became of it.
+	SecureBoot *SecureBootState `xml:"SecureBoot,omitempty" json:"SecureBoot,omitempty"`
+}
+
 type GetEventLogRequest struct {
 	XMLName xml.Name `xml:"urn:biosv:bios:v1 GetEventLog"`
 
@@ -1593,6 +2060,27 @@ type CreateDomainRequest struct {
 
 	// Seed of a simulated machine; absent means one made from the name.
 	SimulationSeed *SimulationSeed `xml:"SimulationSeed,omitempty" json:"SimulationSeed,omitempty"`
+
+	// Of a Qemu domain: its memory in MiB; absent means 1024.
+	MemoryMiB *MemoryMiB `xml:"MemoryMiB,omitempty" json:"MemoryMiB,omitempty"`
+
+	// Of a Qemu domain: how many processors it has; absent means 1.
+	ProcessorCount *ProcessorCount `xml:"ProcessorCount,omitempty" json:"ProcessorCount,omitempty"`
+
+	// Of a Qemu domain: image of a disk; a file that ends in .qcow2 is of that format, any other is raw. At most 16.
+	DiskImage []*ImageName `xml:"DiskImage,omitempty" json:"DiskImage,omitempty"`
+
+	// Of a Qemu domain: its network; absent means None.
+	NetworkMode *NetworkMode `xml:"NetworkMode,omitempty" json:"NetworkMode,omitempty"`
+
+	// Of a Qemu domain: kernel that its firmware is to start in place of a boot option. Secure Boot would not check it, so a domain with Secure Boot on does not start with one.
+	KernelImage *ImageName `xml:"KernelImage,omitempty" json:"KernelImage,omitempty"`
+
+	// Of a Qemu domain: initial memory disk of that kernel.
+	InitrdImage *ImageName `xml:"InitrdImage,omitempty" json:"InitrdImage,omitempty"`
+
+	// Of a Qemu domain: command line of that kernel, at most 2048 characters.
+	KernelArguments string `xml:"KernelArguments,omitempty" json:"KernelArguments,omitempty"`
 }
 
 type CreateDomainReply struct {
@@ -1883,6 +2371,143 @@ type Bios interface {
 	GetThermal(request *GetThermalRequest) (*GetThermalReply, error)
 
 	GetThermalContext(ctx context.Context, request *GetThermalRequest) (*GetThermalReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	/* Gives the UEFI variables of a machine without their values, those of boot services too, in the order of vendor GUID and name (UEFI 2.10, section 8.2.2). */
+	ListVariables(request *ListVariablesRequest) (*ListVariablesReply, error)
+
+	ListVariablesContext(ctx context.Context, request *ListVariablesRequest) (*ListVariablesReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	/* Gives a UEFI variable with its value (UEFI 2.10, section 8.2.1). */
+	GetVariable(request *GetVariableRequest) (*GetVariableReply, error)
+
+	GetVariableContext(ctx context.Context, request *GetVariableRequest) (*GetVariableReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	//   - ConflictFault
+	//   - UefiFault
+	/* Creates, changes, appends to or deletes a UEFI variable, by the rules that the guest has too before its operating system runs (UEFI 2.10, section 8.2.3). A signature is never waived. */
+	SetVariable(request *SetVariableRequest) (*SetVariableReply, error)
+
+	SetVariableContext(ctx context.Context, request *SetVariableRequest) (*SetVariableReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	//   - ConflictFault
+	//   - UefiFault
+	/* Deletes a UEFI variable that is not authenticated. An authenticated one is deleted by SetVariable with an empty value that is signed (UEFI 2.10, section 8.2.3). */
+	DeleteVariable(request *DeleteVariableRequest) (*DeleteVariableReply, error)
+
+	DeleteVariableContext(ctx context.Context, request *DeleteVariableRequest) (*DeleteVariableReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	//   - UefiFault
+	/* Tells how much room there is for UEFI variables (UEFI 2.10, section 8.2.4). */
+	QueryVariableInfo(request *QueryVariableInfoRequest) (*QueryVariableInfoReply, error)
+
+	QueryVariableInfoContext(ctx context.Context, request *QueryVariableInfoRequest) (*QueryVariableInfoReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	/* Tells of Secure Boot: whether it is on, its mode, and its keys (UEFI 2.10, section 32.3; Redfish SecureBoot 1.1). */
+	GetSecureBoot(request *GetSecureBootRequest) (*GetSecureBootReply, error)
+
+	GetSecureBootContext(ctx context.Context, request *GetSecureBootRequest) (*GetSecureBootReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	//   - ConflictFault
+	//   - UefiFault
+	/* Switches Secure Boot on or off from the next start on, and changes its mode: from setup or user to audit mode, from user to deployed mode, and from deployed back to user mode, which software in the guest cannot. */
+	SetSecureBoot(request *SetSecureBootRequest) (*SetSecureBootReply, error)
+
+	SetSecureBootContext(ctx context.Context, request *SetSecureBootRequest) (*SetSecureBootReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	//   - ConflictFault
+	//   - UefiFault
+	/* Replaces all keys of Secure Boot without a signature, as somebody who is physically present can: by a set that has a name, by keys that are given, or by both together. A platform key ends setup mode. */
+	EnrollSecureBootKeys(request *EnrollSecureBootKeysRequest) (*EnrollSecureBootKeysReply, error)
+
+	EnrollSecureBootKeysContext(ctx context.Context, request *EnrollSecureBootKeysRequest) (*EnrollSecureBootKeysReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	//   - ConflictFault
+	//   - UefiFault
+	/* Takes keys of Secure Boot away, or puts the default keys in their place, without a signature (Redfish SecureBoot 1.1, ResetKeys). */
+	ResetSecureBootKeys(request *ResetSecureBootKeysRequest) (*ResetSecureBootKeysReply, error)
+
+	ResetSecureBootKeysContext(ctx context.Context, request *ResetSecureBootKeysRequest) (*ResetSecureBootKeysReply, error)
 
 	// Error can be either of the following types:
 	//
@@ -2290,6 +2915,159 @@ func (service *bios) GetThermalContext(ctx context.Context, request *GetThermalR
 
 func (service *bios) GetThermal(request *GetThermalRequest) (*GetThermalReply, error) {
 	return service.GetThermalContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) ListVariablesContext(ctx context.Context, request *ListVariablesRequest) (*ListVariablesReply, error) {
+	response := new(ListVariablesReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/ListVariables", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) ListVariables(request *ListVariablesRequest) (*ListVariablesReply, error) {
+	return service.ListVariablesContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) GetVariableContext(ctx context.Context, request *GetVariableRequest) (*GetVariableReply, error) {
+	response := new(GetVariableReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/GetVariable", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) GetVariable(request *GetVariableRequest) (*GetVariableReply, error) {
+	return service.GetVariableContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) SetVariableContext(ctx context.Context, request *SetVariableRequest) (*SetVariableReply, error) {
+	response := new(SetVariableReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/SetVariable", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) SetVariable(request *SetVariableRequest) (*SetVariableReply, error) {
+	return service.SetVariableContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) DeleteVariableContext(ctx context.Context, request *DeleteVariableRequest) (*DeleteVariableReply, error) {
+	response := new(DeleteVariableReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/DeleteVariable", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) DeleteVariable(request *DeleteVariableRequest) (*DeleteVariableReply, error) {
+	return service.DeleteVariableContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) QueryVariableInfoContext(ctx context.Context, request *QueryVariableInfoRequest) (*QueryVariableInfoReply, error) {
+	response := new(QueryVariableInfoReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/QueryVariableInfo", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) QueryVariableInfo(request *QueryVariableInfoRequest) (*QueryVariableInfoReply, error) {
+	return service.QueryVariableInfoContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) GetSecureBootContext(ctx context.Context, request *GetSecureBootRequest) (*GetSecureBootReply, error) {
+	response := new(GetSecureBootReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/GetSecureBoot", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) GetSecureBoot(request *GetSecureBootRequest) (*GetSecureBootReply, error) {
+	return service.GetSecureBootContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) SetSecureBootContext(ctx context.Context, request *SetSecureBootRequest) (*SetSecureBootReply, error) {
+	response := new(SetSecureBootReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/SetSecureBoot", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) SetSecureBoot(request *SetSecureBootRequest) (*SetSecureBootReply, error) {
+	return service.SetSecureBootContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) EnrollSecureBootKeysContext(ctx context.Context, request *EnrollSecureBootKeysRequest) (*EnrollSecureBootKeysReply, error) {
+	response := new(EnrollSecureBootKeysReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/EnrollSecureBootKeys", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) EnrollSecureBootKeys(request *EnrollSecureBootKeysRequest) (*EnrollSecureBootKeysReply, error) {
+	return service.EnrollSecureBootKeysContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) ResetSecureBootKeysContext(ctx context.Context, request *ResetSecureBootKeysRequest) (*ResetSecureBootKeysReply, error) {
+	response := new(ResetSecureBootKeysReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/ResetSecureBootKeys", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) ResetSecureBootKeys(request *ResetSecureBootKeysRequest) (*ResetSecureBootKeysReply, error) {
+	return service.ResetSecureBootKeysContext(
 		context.Background(),
 		request,
 	)

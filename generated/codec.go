@@ -61,36 +61,54 @@ func operationOf(local []byte) *Operation {
 		return &Operations[9]
 	case "GetThermal":
 		return &Operations[10]
-	case "GetEventLog":
+	case "ListVariables":
 		return &Operations[11]
-	case "GetTrustState":
+	case "GetVariable":
 		return &Operations[12]
-	case "GetCertificateChain":
+	case "SetVariable":
 		return &Operations[13]
-	case "CreateCertificateRequest":
+	case "DeleteVariable":
 		return &Operations[14]
-	case "InstallCertificateChain":
+	case "QueryVariableInfo":
 		return &Operations[15]
-	case "ListDomains":
+	case "GetSecureBoot":
 		return &Operations[16]
-	case "GetDomain":
+	case "SetSecureBoot":
 		return &Operations[17]
-	case "CreateDomain":
+	case "EnrollSecureBootKeys":
 		return &Operations[18]
-	case "DestroyDomain":
+	case "ResetSecureBootKeys":
 		return &Operations[19]
-	case "ListOperators":
+	case "GetEventLog":
 		return &Operations[20]
-	case "AddOperator":
+	case "GetTrustState":
 		return &Operations[21]
-	case "RemoveOperator":
+	case "GetCertificateChain":
 		return &Operations[22]
-	case "GetAuditLog":
+	case "CreateCertificateRequest":
 		return &Operations[23]
-	case "BackupState":
+	case "InstallCertificateChain":
 		return &Operations[24]
-	case "RestoreState":
+	case "ListDomains":
 		return &Operations[25]
+	case "GetDomain":
+		return &Operations[26]
+	case "CreateDomain":
+		return &Operations[27]
+	case "DestroyDomain":
+		return &Operations[28]
+	case "ListOperators":
+		return &Operations[29]
+	case "AddOperator":
+		return &Operations[30]
+	case "RemoveOperator":
+		return &Operations[31]
+	case "GetAuditLog":
+		return &Operations[32]
+	case "BackupState":
+		return &Operations[33]
+	case "RestoreState":
+		return &Operations[34]
 	}
 	return nil
 }
@@ -134,6 +152,8 @@ func DecodeFault(r *xmltext.Reader) (Fault, error) {
 			f = new(LockedFault)
 		case "IntegrityFault":
 			f = new(IntegrityFault)
+		case "UefiFault":
+			f = new(UefiFault)
 		case "LimitExceededFault":
 			f = new(LimitExceededFault)
 		case "UnavailableFault":
@@ -466,6 +486,167 @@ func (v FanPercent) String() string {
 
 // Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
 // value that is right.
+func (v MemoryMiB) Check() (rule, expected string) {
+	if v < 64 {
+		return "cvc-minInclusive-valid", "at least 64"
+	}
+	if v > 4194304 {
+		return "cvc-maxInclusive-valid", "at most 4194304"
+	}
+	return "", ""
+}
+
+func (v *MemoryMiB) decode(r *xmltext.Reader) {
+	*v = MemoryMiB(r.Uint64("MemoryMiB", 32))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *MemoryMiB) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"MemoryMiB", element, v.String(), rule, expected})
+		return
+	}
+	w.Uint64(element, uint64(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v MemoryMiB) String() string {
+	return strconv.FormatUint(uint64(v), 10)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v ProcessorCount) Check() (rule, expected string) {
+	if v < 1 {
+		return "cvc-minInclusive-valid", "at least 1"
+	}
+	if v > 64 {
+		return "cvc-maxInclusive-valid", "at most 64"
+	}
+	return "", ""
+}
+
+func (v *ProcessorCount) decode(r *xmltext.Reader) {
+	*v = ProcessorCount(r.Uint64("ProcessorCount", 32))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *ProcessorCount) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"ProcessorCount", element, v.String(), rule, expected})
+		return
+	}
+	w.Uint64(element, uint64(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v ProcessorCount) String() string {
+	return strconv.FormatUint(uint64(v), 10)
+}
+
+var patternImageName = regexp.MustCompile("^(?:[A-Za-z0-9][A-Za-z0-9._\\-]*/[A-Za-z0-9][A-Za-z0-9._\\-]*)$")
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v ImageName) Check() (rule, expected string) {
+	if utf8.RuneCountInString(string(v)) > 255 {
+		return "cvc-maxLength-valid", "at most 255 characters"
+	}
+	if !patternImageName.MatchString(string(v)) {
+		return "cvc-pattern-valid", "text that matches [A-Za-z0-9][A-Za-z0-9._\\-]*/[A-Za-z0-9][A-Za-z0-9._\\-]*"
+	}
+	return "", ""
+}
+
+func (v *ImageName) decode(r *xmltext.Reader) {
+	*v = ImageName(r.String("ImageName"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *ImageName) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"ImageName", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v ImageName) String() string {
+	return string(v)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v VariableName) Check() (rule, expected string) {
+	if utf8.RuneCountInString(string(v)) > 512 {
+		return "cvc-maxLength-valid", "at most 512 characters"
+	}
+	if utf8.RuneCountInString(string(v)) < 1 {
+		return "cvc-minLength-valid", "at least 1 characters"
+	}
+	return "", ""
+}
+
+func (v *VariableName) decode(r *xmltext.Reader) {
+	*v = VariableName(r.String("VariableName"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *VariableName) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"VariableName", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v VariableName) String() string {
+	return string(v)
+}
+
+var patternVendorGuid = regexp.MustCompile("^(?:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})$")
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v VendorGuid) Check() (rule, expected string) {
+	if !patternVendorGuid.MatchString(string(v)) {
+		return "cvc-pattern-valid", "text that matches [0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+	}
+	return "", ""
+}
+
+func (v *VendorGuid) decode(r *xmltext.Reader) {
+	*v = VendorGuid(r.String("VendorGuid"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *VendorGuid) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"VendorGuid", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v VendorGuid) String() string {
+	return string(v)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
 func (v AttributeKind) Check() (rule, expected string) {
 	switch v {
 	case AttributeKindEnumeration, AttributeKindInteger, AttributeKindString, AttributeKindBoolean, AttributeKindOrderedList, AttributeKindPassword:
@@ -768,10 +949,10 @@ func (v ThermalPolicy) String() string {
 // value that is right.
 func (v DomainKind) Check() (rule, expected string) {
 	switch v {
-	case DomainKindPrivileged, DomainKindSimulated:
+	case DomainKindPrivileged, DomainKindSimulated, DomainKindQemu:
 		return "", ""
 	}
-	return "cvc-enumeration-valid", "one of Privileged, Simulated"
+	return "cvc-enumeration-valid", "one of Privileged, Simulated, Qemu"
 }
 
 func (v *DomainKind) decode(r *xmltext.Reader) {
@@ -791,6 +972,36 @@ func (v *DomainKind) encode(w *xmltext.Writer, element string) {
 
 // String gives the value as the contract writes it.
 func (v DomainKind) String() string {
+	return string(v)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v NetworkMode) Check() (rule, expected string) {
+	switch v {
+	case NetworkModeNone, NetworkModeUser:
+		return "", ""
+	}
+	return "cvc-enumeration-valid", "one of None, User"
+}
+
+func (v *NetworkMode) decode(r *xmltext.Reader) {
+	*v = NetworkMode(r.String("NetworkMode"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *NetworkMode) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"NetworkMode", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v NetworkMode) String() string {
 	return string(v)
 }
 
@@ -941,6 +1152,156 @@ func (v *MeasurementSource) encode(w *xmltext.Writer, element string) {
 
 // String gives the value as the contract writes it.
 func (v MeasurementSource) String() string {
+	return string(v)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v VariableAttribute) Check() (rule, expected string) {
+	switch v {
+	case VariableAttributeNonVolatile, VariableAttributeBootServiceAccess, VariableAttributeRuntimeAccess, VariableAttributeHardwareErrorRecord, VariableAttributeTimeBasedAuthenticated, VariableAttributeAppendWrite, VariableAttributeCounterAuthenticated, VariableAttributeEnhancedAuthenticated:
+		return "", ""
+	}
+	return "cvc-enumeration-valid", "one of NonVolatile, BootServiceAccess, RuntimeAccess, HardwareErrorRecord, TimeBasedAuthenticated, AppendWrite, CounterAuthenticated, EnhancedAuthenticated"
+}
+
+func (v *VariableAttribute) decode(r *xmltext.Reader) {
+	*v = VariableAttribute(r.String("VariableAttribute"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *VariableAttribute) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"VariableAttribute", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v VariableAttribute) String() string {
+	return string(v)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v SecureBootMode) Check() (rule, expected string) {
+	switch v {
+	case SecureBootModeSetupMode, SecureBootModeAuditMode, SecureBootModeUserMode, SecureBootModeDeployedMode:
+		return "", ""
+	}
+	return "cvc-enumeration-valid", "one of SetupMode, AuditMode, UserMode, DeployedMode"
+}
+
+func (v *SecureBootMode) decode(r *xmltext.Reader) {
+	*v = SecureBootMode(r.String("SecureBootMode"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *SecureBootMode) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"SecureBootMode", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v SecureBootMode) String() string {
+	return string(v)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v SecureBootSwitch) Check() (rule, expected string) {
+	switch v {
+	case SecureBootSwitchOn, SecureBootSwitchOff:
+		return "", ""
+	}
+	return "cvc-enumeration-valid", "one of On, Off"
+}
+
+func (v *SecureBootSwitch) decode(r *xmltext.Reader) {
+	*v = SecureBootSwitch(r.String("SecureBootSwitch"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *SecureBootSwitch) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"SecureBootSwitch", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v SecureBootSwitch) String() string {
+	return string(v)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v SecureBootKeySet) Check() (rule, expected string) {
+	switch v {
+	case SecureBootKeySetMicrosoft:
+		return "", ""
+	}
+	return "cvc-enumeration-valid", "one of Microsoft"
+}
+
+func (v *SecureBootKeySet) decode(r *xmltext.Reader) {
+	*v = SecureBootKeySet(r.String("SecureBootKeySet"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *SecureBootKeySet) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"SecureBootKeySet", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v SecureBootKeySet) String() string {
+	return string(v)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v ResetKeysType) Check() (rule, expected string) {
+	switch v {
+	case ResetKeysTypeResetAllKeysToDefault, ResetKeysTypeDeleteAllKeys, ResetKeysTypeDeletePK:
+		return "", ""
+	}
+	return "cvc-enumeration-valid", "one of ResetAllKeysToDefault, DeleteAllKeys, DeletePK"
+}
+
+func (v *ResetKeysType) decode(r *xmltext.Reader) {
+	*v = ResetKeysType(r.String("ResetKeysType"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *ResetKeysType) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"ResetKeysType", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v ResetKeysType) String() string {
 	return string(v)
 }
 
@@ -1770,6 +2131,152 @@ func (m *ThermalReading) encode(w *xmltext.Writer) {
 	}
 }
 
+func (m *VariableRecord) decode(r *xmltext.Reader) {
+	r.Open("VariableRecord")
+	if r.Need("Name") {
+		v := new(VariableName)
+		v.decode(r)
+		m.Name = v
+	}
+	if r.Need("VendorGuid") {
+		v := new(VendorGuid)
+		v.decode(r)
+		m.VendorGuid = v
+	}
+	for r.More("VariableAttribute") {
+		v := new(VariableAttribute)
+		v.decode(r)
+		m.VariableAttribute = append(m.VariableAttribute, v)
+	}
+	if r.Need("DataSize") {
+		v := uint32(r.Uint64("unsignedInt", 32))
+		m.DataSize = v
+	}
+	if r.More("TimeStamp") {
+		v := r.String("string")
+		m.TimeStamp = v
+	}
+	r.Close()
+}
+
+func (m *VariableRecord) encode(w *xmltext.Writer) {
+	if m.Name == nil {
+		w.Fail(missing("VariableRecord", "Name"))
+		return
+	}
+	m.Name.encode(w, "Name")
+	if m.VendorGuid == nil {
+		w.Fail(missing("VariableRecord", "VendorGuid"))
+		return
+	}
+	m.VendorGuid.encode(w, "VendorGuid")
+	for _, v := range m.VariableAttribute {
+		if v == nil {
+			w.Fail(missing("VariableRecord", "VariableAttribute"))
+			return
+		}
+		v.encode(w, "VariableAttribute")
+	}
+	w.Uint64("DataSize", uint64(m.DataSize))
+	if m.TimeStamp != "" {
+		w.String("TimeStamp", m.TimeStamp)
+	}
+}
+
+func (m *KeyDatabase) decode(r *xmltext.Reader) {
+	r.Open("KeyDatabase")
+	if r.Need("Name") {
+		v := new(VariableName)
+		v.decode(r)
+		m.Name = v
+	}
+	if r.Need("SignatureCount") {
+		v := uint32(r.Uint64("unsignedInt", 32))
+		m.SignatureCount = v
+	}
+	for r.More("CertificateSubject") {
+		v := r.String("string")
+		m.CertificateSubject = append(m.CertificateSubject, v)
+	}
+	if r.More("TimeStamp") {
+		v := r.String("string")
+		m.TimeStamp = v
+	}
+	r.Close()
+}
+
+func (m *KeyDatabase) encode(w *xmltext.Writer) {
+	if m.Name == nil {
+		w.Fail(missing("KeyDatabase", "Name"))
+		return
+	}
+	m.Name.encode(w, "Name")
+	w.Uint64("SignatureCount", uint64(m.SignatureCount))
+	for _, v := range m.CertificateSubject {
+		w.String("CertificateSubject", v)
+	}
+	if m.TimeStamp != "" {
+		w.String("TimeStamp", m.TimeStamp)
+	}
+}
+
+func (m *SecureBootState) decode(r *xmltext.Reader) {
+	r.Open("SecureBootState")
+	if r.Need("SecureBootCurrentBoot") {
+		v := new(SecureBootSwitch)
+		v.decode(r)
+		m.SecureBootCurrentBoot = v
+	}
+	if r.Need("SecureBootEnabled") {
+		v := new(SecureBootSwitch)
+		v.decode(r)
+		m.SecureBootEnabled = v
+	}
+	if r.Need("SecureBootMode") {
+		v := new(SecureBootMode)
+		v.decode(r)
+		m.SecureBootMode = v
+	}
+	if r.Need("VendorKeys") {
+		v := r.Bool("boolean")
+		m.VendorKeys = v
+	}
+	for r.More("KeyDatabase") {
+		v := new(KeyDatabase)
+		v.decode(r)
+		m.KeyDatabase = append(m.KeyDatabase, v)
+	}
+	r.Close()
+}
+
+func (m *SecureBootState) encode(w *xmltext.Writer) {
+	if m.SecureBootCurrentBoot == nil {
+		w.Fail(missing("SecureBootState", "SecureBootCurrentBoot"))
+		return
+	}
+	m.SecureBootCurrentBoot.encode(w, "SecureBootCurrentBoot")
+	if m.SecureBootEnabled == nil {
+		w.Fail(missing("SecureBootState", "SecureBootEnabled"))
+		return
+	}
+	m.SecureBootEnabled.encode(w, "SecureBootEnabled")
+	if m.SecureBootMode == nil {
+		w.Fail(missing("SecureBootState", "SecureBootMode"))
+		return
+	}
+	m.SecureBootMode.encode(w, "SecureBootMode")
+	w.Bool("VendorKeys", m.VendorKeys)
+	for _, v := range m.KeyDatabase {
+		if v == nil {
+			w.Fail(missing("SecureBootState", "KeyDatabase"))
+			return
+		}
+		w.Open("KeyDatabase")
+		v.encode(w)
+		w.Close()
+	}
+}
+
 func (m *ValueChange) decode(r *xmltext.Reader) {
 	r.Open("ValueChange")
 	if r.Need("Name") {
@@ -1955,6 +2462,79 @@ func (m *AuditRecord) encode(w *xmltext.Writer) {
 	w.String("Digest", m.Digest)
 }
 
+func (m *VirtualMachine) decode(r *xmltext.Reader) {
+	r.Open("VirtualMachine")
+	if r.Need("MemoryMiB") {
+		v := new(MemoryMiB)
+		v.decode(r)
+		m.MemoryMiB = v
+	}
+	if r.Need("ProcessorCount") {
+		v := new(ProcessorCount)
+		v.decode(r)
+		m.ProcessorCount = v
+	}
+	for r.More("DiskImage") {
+		v := new(ImageName)
+		v.decode(r)
+		m.DiskImage = append(m.DiskImage, v)
+	}
+	if r.Need("NetworkMode") {
+		v := new(NetworkMode)
+		v.decode(r)
+		m.NetworkMode = v
+	}
+	if r.More("KernelImage") {
+		v := new(ImageName)
+		v.decode(r)
+		m.KernelImage = v
+	}
+	if r.More("InitrdImage") {
+		v := new(ImageName)
+		v.decode(r)
+		m.InitrdImage = v
+	}
+	if r.More("KernelArguments") {
+		v := r.String("string")
+		m.KernelArguments = v
+	}
+	r.Close()
+}
+
+func (m *VirtualMachine) encode(w *xmltext.Writer) {
+	if m.MemoryMiB == nil {
+		w.Fail(missing("VirtualMachine", "MemoryMiB"))
+		return
+	}
+	m.MemoryMiB.encode(w, "MemoryMiB")
+	if m.ProcessorCount == nil {
+		w.Fail(missing("VirtualMachine", "ProcessorCount"))
+		return
+	}
+	m.ProcessorCount.encode(w, "ProcessorCount")
+	for _, v := range m.DiskImage {
+		if v == nil {
+			w.Fail(missing("VirtualMachine", "DiskImage"))
+			return
+		}
+		v.encode(w, "DiskImage")
+	}
+	if m.NetworkMode == nil {
+		w.Fail(missing("VirtualMachine", "NetworkMode"))
+		return
+	}
+	m.NetworkMode.encode(w, "NetworkMode")
+	if m.KernelImage != nil {
+		m.KernelImage.encode(w, "KernelImage")
+	}
+	if m.InitrdImage != nil {
+		m.InitrdImage.encode(w, "InitrdImage")
+	}
+	if m.KernelArguments != "" {
+		w.String("KernelArguments", m.KernelArguments)
+	}
+}
+
 func (m *Domain) decode(r *xmltext.Reader) {
 	r.Open("Domain")
 	if r.Need("Name") {
@@ -1993,6 +2573,11 @@ func (m *Domain) decode(r *xmltext.Reader) {
 		v.decode(r)
 		m.Version = v
 	}
+	if r.More("VirtualMachine") {
+		v := new(VirtualMachine)
+		v.decode(r)
+		m.VirtualMachine = v
+	}
 	r.Close()
 }
 
@@ -2025,6 +2610,11 @@ func (m *Domain) encode(w *xmltext.Writer) {
 		return
 	}
 	m.Version.encode(w, "Version")
+	if m.VirtualMachine != nil {
+		w.Open("VirtualMachine")
+		m.VirtualMachine.encode(w)
+		w.Close()
+	}
 }
 
 func (m *OperatorAccount) decode(r *xmltext.Reader) {
@@ -2538,6 +3128,48 @@ func (m *IntegrityDetail) encode(w *xmltext.Writer) {
 	if m.RefusedValue != "" {
 		w.String("RefusedValue", m.RefusedValue)
 	}
+}
+
+func (m *UefiDetail) decode(r *xmltext.Reader) {
+	r.Open("UefiDetail")
+	if r.Need("Code") {
+		v := r.String("string")
+		m.Code = v
+	}
+	if r.Need("MessageId") {
+		v := r.String("string")
+		m.MessageId = v
+	}
+	if r.Need("Message") {
+		v := r.String("string")
+		m.Message = v
+	}
+	if r.More("ElementPath") {
+		v := r.String("string")
+		m.ElementPath = v
+	}
+	if r.More("RefusedValue") {
+		v := r.String("string")
+		m.RefusedValue = v
+	}
+	if r.Need("EfiStatus") {
+		v := r.String("string")
+		m.EfiStatus = v
+	}
+	r.Close()
+}
+
+func (m *UefiDetail) encode(w *xmltext.Writer) {
+	w.String("Code", m.Code)
+	w.String("MessageId", m.MessageId)
+	w.String("Message", m.Message)
+	if m.ElementPath != "" {
+		w.String("ElementPath", m.ElementPath)
+	}
+	if m.RefusedValue != "" {
+		w.String("RefusedValue", m.RefusedValue)
+	}
+	w.String("EfiStatus", m.EfiStatus)
 }
 
 func (m *LimitExceededDetail) decode(r *xmltext.Reader) {
@@ -3335,6 +3967,538 @@ func (m *GetThermalReply) encode(w *xmltext.Writer) {
 	w.Close()
 }
 
+func (m *ListVariablesRequest) decode(r *xmltext.Reader) {
+	r.Open("ListVariablesRequest")
+	if r.More("AfterName") {
+		v := new(VariableName)
+		v.decode(r)
+		m.AfterName = v
+	}
+	if r.More("AfterVendorGuid") {
+		v := new(VendorGuid)
+		v.decode(r)
+		m.AfterVendorGuid = v
+	}
+	if r.More("MostVariables") {
+		v := new(RecordLimit)
+		v.decode(r)
+		m.MostVariables = v
+	}
+	r.Close()
+}
+
+func (m *ListVariablesRequest) encode(w *xmltext.Writer) {
+	if m.AfterName != nil {
+		m.AfterName.encode(w, "AfterName")
+	}
+	if m.AfterVendorGuid != nil {
+		m.AfterVendorGuid.encode(w, "AfterVendorGuid")
+	}
+	if m.MostVariables != nil {
+		m.MostVariables.encode(w, "MostVariables")
+	}
+}
+
+func (m *ListVariablesReply) decode(r *xmltext.Reader) {
+	r.Open("ListVariablesReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	for r.More("Variable") {
+		v := new(VariableRecord)
+		v.decode(r)
+		m.Variable = append(m.Variable, v)
+	}
+	if r.Need("MoreVariables") {
+		v := r.Bool("boolean")
+		m.MoreVariables = v
+	}
+	r.Close()
+}
+
+func (m *ListVariablesReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("ListVariablesReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+	for _, v := range m.Variable {
+		if v == nil {
+			w.Fail(missing("ListVariablesReply", "Variable"))
+			return
+		}
+		w.Open("Variable")
+		v.encode(w)
+		w.Close()
+	}
+	w.Bool("MoreVariables", m.MoreVariables)
+}
+
+func (m *GetVariableRequest) decode(r *xmltext.Reader) {
+	r.Open("GetVariableRequest")
+	if r.Need("Name") {
+		v := new(VariableName)
+		v.decode(r)
+		m.Name = v
+	}
+	if r.More("VendorGuid") {
+		v := new(VendorGuid)
+		v.decode(r)
+		m.VendorGuid = v
+	}
+	r.Close()
+}
+
+func (m *GetVariableRequest) encode(w *xmltext.Writer) {
+	if m.Name == nil {
+		w.Fail(missing("GetVariableRequest", "Name"))
+		return
+	}
+	m.Name.encode(w, "Name")
+	if m.VendorGuid != nil {
+		m.VendorGuid.encode(w, "VendorGuid")
+	}
+}
+
+func (m *GetVariableReply) decode(r *xmltext.Reader) {
+	r.Open("GetVariableReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	if r.Need("Variable") {
+		v := new(VariableRecord)
+		v.decode(r)
+		m.Variable = v
+	}
+	if r.Need("VariableData") {
+		v := r.Base64("base64Binary")
+		m.VariableData = v
+	}
+	r.Close()
+}
+
+func (m *GetVariableReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("GetVariableReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+	if m.Variable == nil {
+		w.Fail(missing("GetVariableReply", "Variable"))
+		return
+	}
+	w.Open("Variable")
+	m.Variable.encode(w)
+	w.Close()
+	w.Base64("VariableData", m.VariableData)
+}
+
+func (m *SetVariableRequest) decode(r *xmltext.Reader) {
+	r.Open("SetVariableRequest")
+	if r.Need("Name") {
+		v := new(VariableName)
+		v.decode(r)
+		m.Name = v
+	}
+	if r.More("VendorGuid") {
+		v := new(VendorGuid)
+		v.decode(r)
+		m.VendorGuid = v
+	}
+	for r.More("VariableAttribute") {
+		v := new(VariableAttribute)
+		v.decode(r)
+		m.VariableAttribute = append(m.VariableAttribute, v)
+	}
+	if r.Need("VariableData") {
+		v := r.Base64("base64Binary")
+		m.VariableData = v
+	}
+	if r.More("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	r.Close()
+}
+
+func (m *SetVariableRequest) encode(w *xmltext.Writer) {
+	if m.Name == nil {
+		w.Fail(missing("SetVariableRequest", "Name"))
+		return
+	}
+	m.Name.encode(w, "Name")
+	if m.VendorGuid != nil {
+		m.VendorGuid.encode(w, "VendorGuid")
+	}
+	for _, v := range m.VariableAttribute {
+		if v == nil {
+			w.Fail(missing("SetVariableRequest", "VariableAttribute"))
+			return
+		}
+		v.encode(w, "VariableAttribute")
+	}
+	w.Base64("VariableData", m.VariableData)
+	if m.Version != nil {
+		m.Version.encode(w, "Version")
+	}
+}
+
+func (m *SetVariableReply) decode(r *xmltext.Reader) {
+	r.Open("SetVariableReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	r.Close()
+}
+
+func (m *SetVariableReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("SetVariableReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+}
+
+func (m *DeleteVariableRequest) decode(r *xmltext.Reader) {
+	r.Open("DeleteVariableRequest")
+	if r.Need("Name") {
+		v := new(VariableName)
+		v.decode(r)
+		m.Name = v
+	}
+	if r.More("VendorGuid") {
+		v := new(VendorGuid)
+		v.decode(r)
+		m.VendorGuid = v
+	}
+	if r.More("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	r.Close()
+}
+
+func (m *DeleteVariableRequest) encode(w *xmltext.Writer) {
+	if m.Name == nil {
+		w.Fail(missing("DeleteVariableRequest", "Name"))
+		return
+	}
+	m.Name.encode(w, "Name")
+	if m.VendorGuid != nil {
+		m.VendorGuid.encode(w, "VendorGuid")
+	}
+	if m.Version != nil {
+		m.Version.encode(w, "Version")
+	}
+}
+
+func (m *DeleteVariableReply) decode(r *xmltext.Reader) {
+	r.Open("DeleteVariableReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	r.Close()
+}
+
+func (m *DeleteVariableReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("DeleteVariableReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+}
+
+func (m *QueryVariableInfoRequest) decode(r *xmltext.Reader) {
+	r.Open("QueryVariableInfoRequest")
+	for r.More("VariableAttribute") {
+		v := new(VariableAttribute)
+		v.decode(r)
+		m.VariableAttribute = append(m.VariableAttribute, v)
+	}
+	r.Close()
+}
+
+func (m *QueryVariableInfoRequest) encode(w *xmltext.Writer) {
+	for _, v := range m.VariableAttribute {
+		if v == nil {
+			w.Fail(missing("QueryVariableInfoRequest", "VariableAttribute"))
+			return
+		}
+		v.encode(w, "VariableAttribute")
+	}
+}
+
+func (m *QueryVariableInfoReply) decode(r *xmltext.Reader) {
+	r.Open("QueryVariableInfoReply")
+	if r.Need("MaximumVariableStorageSize") {
+		v := uint64(r.Uint64("unsignedLong", 64))
+		m.MaximumVariableStorageSize = v
+	}
+	if r.Need("RemainingVariableStorageSize") {
+		v := uint64(r.Uint64("unsignedLong", 64))
+		m.RemainingVariableStorageSize = v
+	}
+	if r.Need("MaximumVariableSize") {
+		v := uint64(r.Uint64("unsignedLong", 64))
+		m.MaximumVariableSize = v
+	}
+	r.Close()
+}
+
+func (m *QueryVariableInfoReply) encode(w *xmltext.Writer) {
+	w.Uint64("MaximumVariableStorageSize", uint64(m.MaximumVariableStorageSize))
+	w.Uint64("RemainingVariableStorageSize", uint64(m.RemainingVariableStorageSize))
+	w.Uint64("MaximumVariableSize", uint64(m.MaximumVariableSize))
+}
+
+func (m *GetSecureBootRequest) decode(r *xmltext.Reader) {
+	r.Open("GetSecureBootRequest")
+	r.Close()
+}
+
+func (m *GetSecureBootRequest) encode(w *xmltext.Writer) {
+}
+
+func (m *GetSecureBootReply) decode(r *xmltext.Reader) {
+	r.Open("GetSecureBootReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	if r.Need("SecureBoot") {
+		v := new(SecureBootState)
+		v.decode(r)
+		m.SecureBoot = v
+	}
+	r.Close()
+}
+
+func (m *GetSecureBootReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("GetSecureBootReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+	if m.SecureBoot == nil {
+		w.Fail(missing("GetSecureBootReply", "SecureBoot"))
+		return
+	}
+	w.Open("SecureBoot")
+	m.SecureBoot.encode(w)
+	w.Close()
+}
+
+func (m *SetSecureBootRequest) decode(r *xmltext.Reader) {
+	r.Open("SetSecureBootRequest")
+	if r.More("SecureBootEnabled") {
+		v := new(SecureBootSwitch)
+		v.decode(r)
+		m.SecureBootEnabled = v
+	}
+	if r.More("SecureBootMode") {
+		v := new(SecureBootMode)
+		v.decode(r)
+		m.SecureBootMode = v
+	}
+	if r.More("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	r.Close()
+}
+
+func (m *SetSecureBootRequest) encode(w *xmltext.Writer) {
+	if m.SecureBootEnabled != nil {
+		m.SecureBootEnabled.encode(w, "SecureBootEnabled")
+	}
+	if m.SecureBootMode != nil {
+		m.SecureBootMode.encode(w, "SecureBootMode")
+	}
+	if m.Version != nil {
+		m.Version.encode(w, "Version")
+	}
+}
+
+func (m *SetSecureBootReply) decode(r *xmltext.Reader) {
+	r.Open("SetSecureBootReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	if r.Need("SecureBoot") {
+		v := new(SecureBootState)
+		v.decode(r)
+		m.SecureBoot = v
+	}
+	r.Close()
+}
+
+func (m *SetSecureBootReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("SetSecureBootReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+	if m.SecureBoot == nil {
+		w.Fail(missing("SetSecureBootReply", "SecureBoot"))
+		return
+	}
+	w.Open("SecureBoot")
+	m.SecureBoot.encode(w)
+	w.Close()
+}
+
+func (m *EnrollSecureBootKeysRequest) decode(r *xmltext.Reader) {
+	r.Open("EnrollSecureBootKeysRequest")
+	if r.More("SecureBootKeySet") {
+		v := new(SecureBootKeySet)
+		v.decode(r)
+		m.SecureBootKeySet = v
+	}
+	if r.More("PlatformKeyPem") {
+		v := r.String("string")
+		m.PlatformKeyPem = v
+	}
+	if r.More("KeyExchangeKeyPem") {
+		v := r.String("string")
+		m.KeyExchangeKeyPem = v
+	}
+	if r.More("AuthorizedKeyPem") {
+		v := r.String("string")
+		m.AuthorizedKeyPem = v
+	}
+	if r.More("ForbiddenSignatures") {
+		v := r.Base64("base64Binary")
+		m.ForbiddenSignatures = v
+	}
+	if r.More("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	r.Close()
+}
+
+func (m *EnrollSecureBootKeysRequest) encode(w *xmltext.Writer) {
+	if m.SecureBootKeySet != nil {
+		m.SecureBootKeySet.encode(w, "SecureBootKeySet")
+	}
+	if m.PlatformKeyPem != "" {
+		w.String("PlatformKeyPem", m.PlatformKeyPem)
+	}
+	if m.KeyExchangeKeyPem != "" {
+		w.String("KeyExchangeKeyPem", m.KeyExchangeKeyPem)
+	}
+	if m.AuthorizedKeyPem != "" {
+		w.String("AuthorizedKeyPem", m.AuthorizedKeyPem)
+	}
+	if len(m.ForbiddenSignatures) > 0 {
+		w.Base64("ForbiddenSignatures", m.ForbiddenSignatures)
+	}
+	if m.Version != nil {
+		m.Version.encode(w, "Version")
+	}
+}
+
+func (m *EnrollSecureBootKeysReply) decode(r *xmltext.Reader) {
+	r.Open("EnrollSecureBootKeysReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	if r.Need("SecureBoot") {
+		v := new(SecureBootState)
+		v.decode(r)
+		m.SecureBoot = v
+	}
+	r.Close()
+}
+
+func (m *EnrollSecureBootKeysReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("EnrollSecureBootKeysReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+	if m.SecureBoot == nil {
+		w.Fail(missing("EnrollSecureBootKeysReply", "SecureBoot"))
+		return
+	}
+	w.Open("SecureBoot")
+	m.SecureBoot.encode(w)
+	w.Close()
+}
+
+func (m *ResetSecureBootKeysRequest) decode(r *xmltext.Reader) {
+	r.Open("ResetSecureBootKeysRequest")
+	if r.Need("ResetKeysType") {
+		v := new(ResetKeysType)
+		v.decode(r)
+		m.ResetKeysType = v
+	}
+	if r.More("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	r.Close()
+}
+
+func (m *ResetSecureBootKeysRequest) encode(w *xmltext.Writer) {
+	if m.ResetKeysType == nil {
+		w.Fail(missing("ResetSecureBootKeysRequest", "ResetKeysType"))
+		return
+	}
+	m.ResetKeysType.encode(w, "ResetKeysType")
+	if m.Version != nil {
+		m.Version.encode(w, "Version")
+	}
+}
+
+func (m *ResetSecureBootKeysReply) decode(r *xmltext.Reader) {
+	r.Open("ResetSecureBootKeysReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	if r.Need("SecureBoot") {
+		v := new(SecureBootState)
+		v.decode(r)
+		m.SecureBoot = v
+	}
+	r.Close()
+}
+
+func (m *ResetSecureBootKeysReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("ResetSecureBootKeysReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+	if m.SecureBoot == nil {
+		w.Fail(missing("ResetSecureBootKeysReply", "SecureBoot"))
+		return
+	}
+	w.Open("SecureBoot")
+	m.SecureBoot.encode(w)
+	w.Close()
+}
+
 func (m *GetEventLogRequest) decode(r *xmltext.Reader) {
 	r.Open("GetEventLogRequest")
 	if r.More("After") {
@@ -3602,6 +4766,40 @@ func (m *CreateDomainRequest) decode(r *xmltext.Reader) {
 		v.decode(r)
 		m.SimulationSeed = v
 	}
+	if r.More("MemoryMiB") {
+		v := new(MemoryMiB)
+		v.decode(r)
+		m.MemoryMiB = v
+	}
+	if r.More("ProcessorCount") {
+		v := new(ProcessorCount)
+		v.decode(r)
+		m.ProcessorCount = v
+	}
+	for r.More("DiskImage") {
+		v := new(ImageName)
+		v.decode(r)
+		m.DiskImage = append(m.DiskImage, v)
+	}
+	if r.More("NetworkMode") {
+		v := new(NetworkMode)
+		v.decode(r)
+		m.NetworkMode = v
+	}
+	if r.More("KernelImage") {
+		v := new(ImageName)
+		v.decode(r)
+		m.KernelImage = v
+	}
+	if r.More("InitrdImage") {
+		v := new(ImageName)
+		v.decode(r)
+		m.InitrdImage = v
+	}
+	if r.More("KernelArguments") {
+		v := r.String("string")
+		m.KernelArguments = v
+	}
 	r.Close()
 }
 
@@ -3621,6 +4819,31 @@ func (m *CreateDomainRequest) encode(w *xmltext.Writer) {
 	}
 	if m.SimulationSeed != nil {
 		m.SimulationSeed.encode(w, "SimulationSeed")
+	}
+	if m.MemoryMiB != nil {
+		m.MemoryMiB.encode(w, "MemoryMiB")
+	}
+	if m.ProcessorCount != nil {
+		m.ProcessorCount.encode(w, "ProcessorCount")
+	}
+	for _, v := range m.DiskImage {
+		if v == nil {
+			w.Fail(missing("CreateDomainRequest", "DiskImage"))
+			return
+		}
+		v.encode(w, "DiskImage")
+	}
+	if m.NetworkMode != nil {
+		m.NetworkMode.encode(w, "NetworkMode")
+	}
+	if m.KernelImage != nil {
+		m.KernelImage.encode(w, "KernelImage")
+	}
+	if m.InitrdImage != nil {
+		m.InitrdImage.encode(w, "InitrdImage")
+	}
+	if m.KernelArguments != "" {
+		w.String("KernelArguments", m.KernelArguments)
 	}
 }
 

@@ -57,6 +57,7 @@ var Faults = [...]FaultInfo{
 	{Name: "AuthenticationRequiredFault", Sender: true, Status: 401, Doc: "A valid certificate is needed, and none was shown."},
 	{Name: "LockedFault", Sender: true, Status: 423, Doc: "It is locked for a time."},
 	{Name: "IntegrityFault", Sender: true, Status: 422, Doc: "A signature or digest is not right."},
+	{Name: "UefiFault", Sender: true, Status: 422, Doc: "The variable services of UEFI refuse it."},
 	{Name: "LimitExceededFault", Sender: true, Status: 413, Doc: "A limit would be exceeded."},
 	{Name: "UnavailableFault", Sender: false, Status: 503, Doc: "It cannot be had now: a machine, a TPM or the disk does not answer, or the host has no such thing."},
 	{Name: "InternalFault", Sender: false, Status: 500, Doc: "Something failed that should not have; the service log tells what."},
@@ -140,6 +141,69 @@ var Operations = [...]Operation{
 		Doc:        "Gives what the sensors and fans say at the time of the call.",
 		NewRequest: func() Request { return new(GetThermalRequest) },
 		NewReply:   func() Reply { return new(GetThermalReply) },
+	},
+	{
+		Name: "ListVariables", Action: "urn:biosv:bios:v1/ListVariables", Function: "variable",
+		Role: security.Viewer, Guest: true, Effect: Read, Scope: DomainScope,
+		Doc:        "Gives the UEFI variables of a machine without their values, those of boot services too, in the order of vendor GUID and name (UEFI 2.10, section 8.2.2).",
+		NewRequest: func() Request { return new(ListVariablesRequest) },
+		NewReply:   func() Reply { return new(ListVariablesReply) },
+	},
+	{
+		Name: "GetVariable", Action: "urn:biosv:bios:v1/GetVariable", Function: "variable",
+		Role: security.Viewer, Guest: true, Effect: Read, Scope: DomainScope,
+		Doc:        "Gives a UEFI variable with its value (UEFI 2.10, section 8.2.1).",
+		NewRequest: func() Request { return new(GetVariableRequest) },
+		NewReply:   func() Reply { return new(GetVariableReply) },
+	},
+	{
+		Name: "SetVariable", Action: "urn:biosv:bios:v1/SetVariable", Function: "variable",
+		Role: security.Operator, Guest: true, Effect: Change, Scope: DomainScope,
+		Doc:        "Creates, changes, appends to or deletes a UEFI variable, by the rules that the guest has too before its operating system runs (UEFI 2.10, section 8.2.3). A signature is never waived.",
+		NewRequest: func() Request { return new(SetVariableRequest) },
+		NewReply:   func() Reply { return new(SetVariableReply) },
+	},
+	{
+		Name: "DeleteVariable", Action: "urn:biosv:bios:v1/DeleteVariable", Function: "variable",
+		Role: security.Operator, Guest: true, Effect: Change, Scope: DomainScope,
+		Doc:        "Deletes a UEFI variable that is not authenticated. An authenticated one is deleted by SetVariable with an empty value that is signed (UEFI 2.10, section 8.2.3).",
+		NewRequest: func() Request { return new(DeleteVariableRequest) },
+		NewReply:   func() Reply { return new(DeleteVariableReply) },
+	},
+	{
+		Name: "QueryVariableInfo", Action: "urn:biosv:bios:v1/QueryVariableInfo", Function: "variable",
+		Role: security.Viewer, Guest: true, Effect: Read, Scope: DomainScope,
+		Doc:        "Tells how much room there is for UEFI variables (UEFI 2.10, section 8.2.4).",
+		NewRequest: func() Request { return new(QueryVariableInfoRequest) },
+		NewReply:   func() Reply { return new(QueryVariableInfoReply) },
+	},
+	{
+		Name: "GetSecureBoot", Action: "urn:biosv:bios:v1/GetSecureBoot", Function: "variable",
+		Role: security.Viewer, Guest: false, Effect: Read, Scope: DomainScope,
+		Doc:        "Tells of Secure Boot: whether it is on, its mode, and its keys (UEFI 2.10, section 32.3; Redfish SecureBoot 1.1).",
+		NewRequest: func() Request { return new(GetSecureBootRequest) },
+		NewReply:   func() Reply { return new(GetSecureBootReply) },
+	},
+	{
+		Name: "SetSecureBoot", Action: "urn:biosv:bios:v1/SetSecureBoot", Function: "variable",
+		Role: security.Operator, Guest: false, Effect: Change, Scope: DomainScope,
+		Doc:        "Switches Secure Boot on or off from the next start on, and changes its mode: from setup or user to audit mode, from user to deployed mode, and from deployed back to user mode, which software in the guest cannot.",
+		NewRequest: func() Request { return new(SetSecureBootRequest) },
+		NewReply:   func() Reply { return new(SetSecureBootReply) },
+	},
+	{
+		Name: "EnrollSecureBootKeys", Action: "urn:biosv:bios:v1/EnrollSecureBootKeys", Function: "variable",
+		Role: security.Operator, Guest: false, Effect: Change, Scope: DomainScope,
+		Doc:        "Replaces all keys of Secure Boot without a signature, as somebody who is physically present can: by a set that has a name, by keys that are given, or by both together. A platform key ends setup mode.",
+		NewRequest: func() Request { return new(EnrollSecureBootKeysRequest) },
+		NewReply:   func() Reply { return new(EnrollSecureBootKeysReply) },
+	},
+	{
+		Name: "ResetSecureBootKeys", Action: "urn:biosv:bios:v1/ResetSecureBootKeys", Function: "variable",
+		Role: security.Operator, Guest: false, Effect: Change, Scope: DomainScope,
+		Doc:        "Takes keys of Secure Boot away, or puts the default keys in their place, without a signature (Redfish SecureBoot 1.1, ResetKeys).",
+		NewRequest: func() Request { return new(ResetSecureBootKeysRequest) },
+		NewReply:   func() Reply { return new(ResetSecureBootKeysReply) },
 	},
 	{
 		Name: "GetEventLog", Action: "urn:biosv:bios:v1/GetEventLog", Function: "eventlog",
@@ -261,21 +325,30 @@ var (
 	OpGetPowerState            = &Operations[8]
 	OpResetSystem              = &Operations[9]
 	OpGetThermal               = &Operations[10]
-	OpGetEventLog              = &Operations[11]
-	OpGetTrustState            = &Operations[12]
-	OpGetCertificateChain      = &Operations[13]
-	OpCreateCertificateRequest = &Operations[14]
-	OpInstallCertificateChain  = &Operations[15]
-	OpListDomains              = &Operations[16]
-	OpGetDomain                = &Operations[17]
-	OpCreateDomain             = &Operations[18]
-	OpDestroyDomain            = &Operations[19]
-	OpListOperators            = &Operations[20]
-	OpAddOperator              = &Operations[21]
-	OpRemoveOperator           = &Operations[22]
-	OpGetAuditLog              = &Operations[23]
-	OpBackupState              = &Operations[24]
-	OpRestoreState             = &Operations[25]
+	OpListVariables            = &Operations[11]
+	OpGetVariable              = &Operations[12]
+	OpSetVariable              = &Operations[13]
+	OpDeleteVariable           = &Operations[14]
+	OpQueryVariableInfo        = &Operations[15]
+	OpGetSecureBoot            = &Operations[16]
+	OpSetSecureBoot            = &Operations[17]
+	OpEnrollSecureBootKeys     = &Operations[18]
+	OpResetSecureBootKeys      = &Operations[19]
+	OpGetEventLog              = &Operations[20]
+	OpGetTrustState            = &Operations[21]
+	OpGetCertificateChain      = &Operations[22]
+	OpCreateCertificateRequest = &Operations[23]
+	OpInstallCertificateChain  = &Operations[24]
+	OpListDomains              = &Operations[25]
+	OpGetDomain                = &Operations[26]
+	OpCreateDomain             = &Operations[27]
+	OpDestroyDomain            = &Operations[28]
+	OpListOperators            = &Operations[29]
+	OpAddOperator              = &Operations[30]
+	OpRemoveOperator           = &Operations[31]
+	OpGetAuditLog              = &Operations[32]
+	OpBackupState              = &Operations[33]
+	OpRestoreState             = &Operations[34]
 )
 
 // Command is an operation as a command of the command line.
@@ -402,6 +475,94 @@ var Commands = [...]Command{
 		Table:     "Thermal.Sensor: Name SensorKind Reading SensorUnit UpperCritical SensorState; Thermal.Fan: Name ReadingRpm ReadingPercent; Thermal.ThermalPolicy",
 		Example:   "biosv thermal --domain demo",
 		Doc:       "Gives what the sensors and fans say at the time of the call.",
+	},
+	{
+		Words: []string{"variable", "list"}, Operation: "ListVariables",
+		Arguments: []string{},
+		Set:       [][2]string{},
+		Table:     "Variable: Name VendorGuid VariableAttribute DataSize TimeStamp",
+		Example:   "biosv variable list --domain demo",
+		Doc:       "Gives the UEFI variables of a machine without their values, those of boot services too, in the order of vendor GUID and name (UEFI 2.10, section 8.2.2).",
+	},
+	{
+		Words: []string{"variable", "get"}, Operation: "GetVariable",
+		Arguments: []string{"Name"},
+		Set:       [][2]string{},
+		Table:     "Variable.Name; Variable.VendorGuid; Variable.VariableAttribute; Variable.DataSize; Variable.TimeStamp",
+		Example:   "biosv variable get BootOrder --file order.bin --domain demo",
+		Doc:       "Gives a UEFI variable with its value (UEFI 2.10, section 8.2.1).",
+	},
+	{
+		Words: []string{"variable", "set"}, Operation: "SetVariable",
+		Arguments: []string{"Name"},
+		Set:       [][2]string{},
+		Table:     "Version",
+		Example:   "biosv variable set BootOrder --file order.bin --domain demo",
+		Doc:       "Creates, changes, appends to or deletes a UEFI variable, by the rules that the guest has too before its operating system runs (UEFI 2.10, section 8.2.3). A signature is never waived.",
+	},
+	{
+		Words: []string{"variable", "delete"}, Operation: "DeleteVariable",
+		Arguments: []string{"Name"},
+		Set:       [][2]string{},
+		Table:     "Version",
+		Example:   "biosv variable delete BootNext --domain demo",
+		Doc:       "Deletes a UEFI variable that is not authenticated. An authenticated one is deleted by SetVariable with an empty value that is signed (UEFI 2.10, section 8.2.3).",
+	},
+	{
+		Words: []string{"variable", "info"}, Operation: "QueryVariableInfo",
+		Arguments: []string{},
+		Set:       [][2]string{},
+		Table:     "MaximumVariableStorageSize; RemainingVariableStorageSize; MaximumVariableSize",
+		Example:   "biosv variable info --domain demo",
+		Doc:       "Tells how much room there is for UEFI variables (UEFI 2.10, section 8.2.4).",
+	},
+	{
+		Words: []string{"secureboot", "show"}, Operation: "GetSecureBoot",
+		Arguments: []string{},
+		Set:       [][2]string{},
+		Table:     "SecureBoot.SecureBootCurrentBoot; SecureBoot.SecureBootEnabled; SecureBoot.SecureBootMode; SecureBoot.VendorKeys; SecureBoot.KeyDatabase: Name SignatureCount CertificateSubject TimeStamp",
+		Example:   "biosv secureboot show --domain demo",
+		Doc:       "Tells of Secure Boot: whether it is on, its mode, and its keys (UEFI 2.10, section 32.3; Redfish SecureBoot 1.1).",
+	},
+	{
+		Words: []string{"secureboot", "on"}, Operation: "SetSecureBoot",
+		Arguments: []string{},
+		Set:       [][2]string{{"SecureBootEnabled", "On"}},
+		Table:     "SecureBoot.SecureBootMode; SecureBoot.SecureBootEnabled; SecureBoot.SecureBootCurrentBoot",
+		Example:   "biosv secureboot on --domain demo",
+		Doc:       "Switches Secure Boot on or off from the next start on, and changes its mode: from setup or user to audit mode, from user to deployed mode, and from deployed back to user mode, which software in the guest cannot.",
+	},
+	{
+		Words: []string{"secureboot", "off"}, Operation: "SetSecureBoot",
+		Arguments: []string{},
+		Set:       [][2]string{{"SecureBootEnabled", "Off"}},
+		Table:     "SecureBoot.SecureBootMode; SecureBoot.SecureBootEnabled; SecureBoot.SecureBootCurrentBoot",
+		Example:   "biosv secureboot off --domain demo",
+		Doc:       "Switches Secure Boot on or off from the next start on, and changes its mode: from setup or user to audit mode, from user to deployed mode, and from deployed back to user mode, which software in the guest cannot.",
+	},
+	{
+		Words: []string{"secureboot", "mode"}, Operation: "SetSecureBoot",
+		Arguments: []string{"SecureBootMode"},
+		Set:       [][2]string{},
+		Table:     "SecureBoot.SecureBootMode; SecureBoot.SecureBootEnabled; SecureBoot.SecureBootCurrentBoot",
+		Example:   "biosv secureboot mode DeployedMode --domain demo",
+		Doc:       "Switches Secure Boot on or off from the next start on, and changes its mode: from setup or user to audit mode, from user to deployed mode, and from deployed back to user mode, which software in the guest cannot.",
+	},
+	{
+		Words: []string{"secureboot", "enroll"}, Operation: "EnrollSecureBootKeys",
+		Arguments: []string{"SecureBootKeySet"},
+		Set:       [][2]string{},
+		Table:     "SecureBoot.SecureBootMode; SecureBoot.SecureBootEnabled; SecureBoot.SecureBootCurrentBoot",
+		Example:   "biosv secureboot enroll Microsoft --domain demo",
+		Doc:       "Replaces all keys of Secure Boot without a signature, as somebody who is physically present can: by a set that has a name, by keys that are given, or by both together. A platform key ends setup mode.",
+	},
+	{
+		Words: []string{"secureboot", "reset"}, Operation: "ResetSecureBootKeys",
+		Arguments: []string{"ResetKeysType"},
+		Set:       [][2]string{},
+		Table:     "SecureBoot.SecureBootMode; SecureBoot.SecureBootEnabled; SecureBoot.SecureBootCurrentBoot",
+		Example:   "biosv secureboot reset DeleteAllKeys --domain demo",
+		Doc:       "Takes keys of Secure Boot away, or puts the default keys in their place, without a signature (Redfish SecureBoot 1.1, ResetKeys).",
 	},
 	{
 		Words: []string{"log"}, Operation: "GetEventLog",

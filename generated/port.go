@@ -65,6 +65,7 @@ type Port interface {
 	InventoryPort
 	PowerPort
 	ThermalPort
+	VariablePort
 	EventlogPort
 	TrustPort
 	DomainPort
@@ -121,6 +122,43 @@ type PowerPort interface {
 type ThermalPort interface {
 	// Gives what the sensors and fans say at the time of the call.
 	GetThermal(context.Context, Call, *GetThermalRequest) (*GetThermalReply, error)
+}
+
+// VariablePort is the slice of [Port] that the function variable answers.
+type VariablePort interface {
+	// Gives the UEFI variables of a machine without their values, those of boot services too, in the order of
+	// vendor GUID and name (UEFI 2.10, section 8.2.2).
+	ListVariables(context.Context, Call, *ListVariablesRequest) (*ListVariablesReply, error)
+
+	// Gives a UEFI variable with its value (UEFI 2.10, section 8.2.1).
+	GetVariable(context.Context, Call, *GetVariableRequest) (*GetVariableReply, error)
+
+	// Creates, changes, appends to or deletes a UEFI variable, by the rules that the guest has too before its
+	// operating system runs (UEFI 2.10, section 8.2.3). A signature is never waived.
+	SetVariable(context.Context, Call, *SetVariableRequest) (*SetVariableReply, error)
+
+	// Deletes a UEFI variable that is not authenticated. An authenticated one is deleted by SetVariable with an
+	// empty value that is signed (UEFI 2.10, section 8.2.3).
+	DeleteVariable(context.Context, Call, *DeleteVariableRequest) (*DeleteVariableReply, error)
+
+	// Tells how much room there is for UEFI variables (UEFI 2.10, section 8.2.4).
+	QueryVariableInfo(context.Context, Call, *QueryVariableInfoRequest) (*QueryVariableInfoReply, error)
+
+	// Tells of Secure Boot: whether it is on, its mode, and its keys (UEFI 2.10, section 32.3; Redfish SecureBoot
+	// 1.1).
+	GetSecureBoot(context.Context, Call, *GetSecureBootRequest) (*GetSecureBootReply, error)
+
+	// Switches Secure Boot on or off from the next start on, and changes its mode: from setup or user to audit
+	// mode, from user to deployed mode, and from deployed back to user mode, which software in the guest cannot.
+	SetSecureBoot(context.Context, Call, *SetSecureBootRequest) (*SetSecureBootReply, error)
+
+	// Replaces all keys of Secure Boot without a signature, as somebody who is physically present can: by a set
+	// that has a name, by keys that are given, or by both together. A platform key ends setup mode.
+	EnrollSecureBootKeys(context.Context, Call, *EnrollSecureBootKeysRequest) (*EnrollSecureBootKeysReply, error)
+
+	// Takes keys of Secure Boot away, or puts the default keys in their place, without a signature (Redfish
+	// SecureBoot 1.1, ResetKeys).
+	ResetSecureBootKeys(context.Context, Call, *ResetSecureBootKeysRequest) (*ResetSecureBootKeysReply, error)
 }
 
 // EventlogPort is the slice of [Port] that the function eventlog answers.
@@ -200,6 +238,7 @@ type Functions struct {
 	InventoryPort
 	PowerPort
 	ThermalPort
+	VariablePort
 	EventlogPort
 	TrustPort
 	DomainPort
@@ -245,6 +284,24 @@ func (h portHandler) Handle(ctx context.Context, call Call, request Request) (Re
 		return asReply(h.port.ResetSystem(ctx, call, m))
 	case *GetThermalRequest:
 		return asReply(h.port.GetThermal(ctx, call, m))
+	case *ListVariablesRequest:
+		return asReply(h.port.ListVariables(ctx, call, m))
+	case *GetVariableRequest:
+		return asReply(h.port.GetVariable(ctx, call, m))
+	case *SetVariableRequest:
+		return asReply(h.port.SetVariable(ctx, call, m))
+	case *DeleteVariableRequest:
+		return asReply(h.port.DeleteVariable(ctx, call, m))
+	case *QueryVariableInfoRequest:
+		return asReply(h.port.QueryVariableInfo(ctx, call, m))
+	case *GetSecureBootRequest:
+		return asReply(h.port.GetSecureBoot(ctx, call, m))
+	case *SetSecureBootRequest:
+		return asReply(h.port.SetSecureBoot(ctx, call, m))
+	case *EnrollSecureBootKeysRequest:
+		return asReply(h.port.EnrollSecureBootKeys(ctx, call, m))
+	case *ResetSecureBootKeysRequest:
+		return asReply(h.port.ResetSecureBootKeys(ctx, call, m))
 	case *GetEventLogRequest:
 		return asReply(h.port.GetEventLog(ctx, call, m))
 	case *GetTrustStateRequest:
@@ -474,6 +531,141 @@ func (*GetThermalRequest) Operation() *Operation { return OpGetThermal }
 func (*GetThermalReply) ElementName() string { return "GetThermalResponse" }
 
 func (*GetThermalReply) reply() {}
+
+func (p handlerPort) ListVariables(ctx context.Context, call Call, m *ListVariablesRequest) (*ListVariablesReply, error) {
+	return handle[ListVariablesReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*ListVariablesRequest) ElementName() string { return "ListVariables" }
+
+// Operation is the operation that the message asks for.
+func (*ListVariablesRequest) Operation() *Operation { return OpListVariables }
+
+// ElementName is the name of the message's element.
+func (*ListVariablesReply) ElementName() string { return "ListVariablesResponse" }
+
+func (*ListVariablesReply) reply() {}
+
+func (p handlerPort) GetVariable(ctx context.Context, call Call, m *GetVariableRequest) (*GetVariableReply, error) {
+	return handle[GetVariableReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*GetVariableRequest) ElementName() string { return "GetVariable" }
+
+// Operation is the operation that the message asks for.
+func (*GetVariableRequest) Operation() *Operation { return OpGetVariable }
+
+// ElementName is the name of the message's element.
+func (*GetVariableReply) ElementName() string { return "GetVariableResponse" }
+
+func (*GetVariableReply) reply() {}
+
+func (p handlerPort) SetVariable(ctx context.Context, call Call, m *SetVariableRequest) (*SetVariableReply, error) {
+	return handle[SetVariableReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*SetVariableRequest) ElementName() string { return "SetVariable" }
+
+// Operation is the operation that the message asks for.
+func (*SetVariableRequest) Operation() *Operation { return OpSetVariable }
+
+// ElementName is the name of the message's element.
+func (*SetVariableReply) ElementName() string { return "SetVariableResponse" }
+
+func (*SetVariableReply) reply() {}
+
+func (p handlerPort) DeleteVariable(ctx context.Context, call Call, m *DeleteVariableRequest) (*DeleteVariableReply, error) {
+	return handle[DeleteVariableReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*DeleteVariableRequest) ElementName() string { return "DeleteVariable" }
+
+// Operation is the operation that the message asks for.
+func (*DeleteVariableRequest) Operation() *Operation { return OpDeleteVariable }
+
+// ElementName is the name of the message's element.
+func (*DeleteVariableReply) ElementName() string { return "DeleteVariableResponse" }
+
+func (*DeleteVariableReply) reply() {}
+
+func (p handlerPort) QueryVariableInfo(ctx context.Context, call Call, m *QueryVariableInfoRequest) (*QueryVariableInfoReply, error) {
+	return handle[QueryVariableInfoReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*QueryVariableInfoRequest) ElementName() string { return "QueryVariableInfo" }
+
+// Operation is the operation that the message asks for.
+func (*QueryVariableInfoRequest) Operation() *Operation { return OpQueryVariableInfo }
+
+// ElementName is the name of the message's element.
+func (*QueryVariableInfoReply) ElementName() string { return "QueryVariableInfoResponse" }
+
+func (*QueryVariableInfoReply) reply() {}
+
+func (p handlerPort) GetSecureBoot(ctx context.Context, call Call, m *GetSecureBootRequest) (*GetSecureBootReply, error) {
+	return handle[GetSecureBootReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*GetSecureBootRequest) ElementName() string { return "GetSecureBoot" }
+
+// Operation is the operation that the message asks for.
+func (*GetSecureBootRequest) Operation() *Operation { return OpGetSecureBoot }
+
+// ElementName is the name of the message's element.
+func (*GetSecureBootReply) ElementName() string { return "GetSecureBootResponse" }
+
+func (*GetSecureBootReply) reply() {}
+
+func (p handlerPort) SetSecureBoot(ctx context.Context, call Call, m *SetSecureBootRequest) (*SetSecureBootReply, error) {
+	return handle[SetSecureBootReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*SetSecureBootRequest) ElementName() string { return "SetSecureBoot" }
+
+// Operation is the operation that the message asks for.
+func (*SetSecureBootRequest) Operation() *Operation { return OpSetSecureBoot }
+
+// ElementName is the name of the message's element.
+func (*SetSecureBootReply) ElementName() string { return "SetSecureBootResponse" }
+
+func (*SetSecureBootReply) reply() {}
+
+func (p handlerPort) EnrollSecureBootKeys(ctx context.Context, call Call, m *EnrollSecureBootKeysRequest) (*EnrollSecureBootKeysReply, error) {
+	return handle[EnrollSecureBootKeysReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*EnrollSecureBootKeysRequest) ElementName() string { return "EnrollSecureBootKeys" }
+
+// Operation is the operation that the message asks for.
+func (*EnrollSecureBootKeysRequest) Operation() *Operation { return OpEnrollSecureBootKeys }
+
+// ElementName is the name of the message's element.
+func (*EnrollSecureBootKeysReply) ElementName() string { return "EnrollSecureBootKeysResponse" }
+
+func (*EnrollSecureBootKeysReply) reply() {}
+
+func (p handlerPort) ResetSecureBootKeys(ctx context.Context, call Call, m *ResetSecureBootKeysRequest) (*ResetSecureBootKeysReply, error) {
+	return handle[ResetSecureBootKeysReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*ResetSecureBootKeysRequest) ElementName() string { return "ResetSecureBootKeys" }
+
+// Operation is the operation that the message asks for.
+func (*ResetSecureBootKeysRequest) Operation() *Operation { return OpResetSecureBootKeys }
+
+// ElementName is the name of the message's element.
+func (*ResetSecureBootKeysReply) ElementName() string { return "ResetSecureBootKeysResponse" }
+
+func (*ResetSecureBootKeysReply) reply() {}
 
 func (p handlerPort) GetEventLog(ctx context.Context, call Call, m *GetEventLogRequest) (*GetEventLogReply, error) {
 	return handle[GetEventLogReply](ctx, p.handler, call, m)
@@ -801,13 +993,25 @@ func (f *IntegrityFault) decode(r *xmltext.Reader) { (*IntegrityDetail)(f).decod
 func (f *IntegrityFault) encode(w *xmltext.Writer) { (*IntegrityDetail)(f).encode(w) }
 
 // ElementName is the name of the fault's element.
+func (*UefiFault) ElementName() string { return "UefiFault" }
+
+// Error is the fault's sentence for people.
+func (f *UefiFault) Error() string { return f.Message }
+
+// Info tells what every door needs of this kind of fault.
+func (*UefiFault) Info() *FaultInfo { return &Faults[8] }
+
+func (f *UefiFault) decode(r *xmltext.Reader) { (*UefiDetail)(f).decode(r) }
+func (f *UefiFault) encode(w *xmltext.Writer) { (*UefiDetail)(f).encode(w) }
+
+// ElementName is the name of the fault's element.
 func (*LimitExceededFault) ElementName() string { return "LimitExceededFault" }
 
 // Error is the fault's sentence for people.
 func (f *LimitExceededFault) Error() string { return f.Message }
 
 // Info tells what every door needs of this kind of fault.
-func (*LimitExceededFault) Info() *FaultInfo { return &Faults[8] }
+func (*LimitExceededFault) Info() *FaultInfo { return &Faults[9] }
 
 func (f *LimitExceededFault) decode(r *xmltext.Reader) { (*LimitExceededDetail)(f).decode(r) }
 func (f *LimitExceededFault) encode(w *xmltext.Writer) { (*LimitExceededDetail)(f).encode(w) }
@@ -819,7 +1023,7 @@ func (*UnavailableFault) ElementName() string { return "UnavailableFault" }
 func (f *UnavailableFault) Error() string { return f.Message }
 
 // Info tells what every door needs of this kind of fault.
-func (*UnavailableFault) Info() *FaultInfo { return &Faults[9] }
+func (*UnavailableFault) Info() *FaultInfo { return &Faults[10] }
 
 func (f *UnavailableFault) decode(r *xmltext.Reader) { (*UnavailableDetail)(f).decode(r) }
 func (f *UnavailableFault) encode(w *xmltext.Writer) { (*UnavailableDetail)(f).encode(w) }
@@ -831,7 +1035,7 @@ func (*InternalFault) ElementName() string { return "InternalFault" }
 func (f *InternalFault) Error() string { return f.Message }
 
 // Info tells what every door needs of this kind of fault.
-func (*InternalFault) Info() *FaultInfo { return &Faults[10] }
+func (*InternalFault) Info() *FaultInfo { return &Faults[11] }
 
 func (f *InternalFault) decode(r *xmltext.Reader) { (*InternalDetail)(f).decode(r) }
 func (f *InternalFault) encode(w *xmltext.Writer) { (*InternalDetail)(f).encode(w) }

@@ -159,6 +159,26 @@ var Types = map[string][]Field{
 		{Name: "Sensor", Type: "ThermalSensor", Kind: Complex, Optional: true, Many: true, Doc: "The sensors."},
 		{Name: "Fan", Type: "Fan", Kind: Complex, Optional: true, Many: true, Doc: "The fans."},
 	},
+	"VariableRecord": {
+		{Name: "Name", Type: "VariableName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
+		{Name: "VendorGuid", Type: "VendorGuid", Kind: String, Optional: false, Many: false, Doc: "Its vendor GUID."},
+		{Name: "VariableAttribute", Type: "VariableAttribute", Kind: Enumeration, Optional: true, Many: true, Doc: "Its attributes.", Values: []string{"NonVolatile", "BootServiceAccess", "RuntimeAccess", "HardwareErrorRecord", "TimeBasedAuthenticated", "AppendWrite", "CounterAuthenticated", "EnhancedAuthenticated"}},
+		{Name: "DataSize", Type: "unsignedInt", Kind: Integer, Optional: false, Many: false, Doc: "Size of its value in bytes."},
+		{Name: "TimeStamp", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Time stamp of the last signed change, in UTC; absent where it is not authenticated."},
+	},
+	"KeyDatabase": {
+		{Name: "Name", Type: "VariableName", Kind: String, Optional: false, Many: false, Doc: "PK, KEK, db, dbx, dbt or dbr."},
+		{Name: "SignatureCount", Type: "unsignedInt", Kind: Integer, Optional: false, Many: false, Doc: "How many certificates and digests it has."},
+		{Name: "CertificateSubject", Type: "string", Kind: String, Optional: true, Many: true, Doc: "Subjects of its certificates."},
+		{Name: "TimeStamp", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Time stamp of the last change, in UTC."},
+	},
+	"SecureBootState": {
+		{Name: "SecureBootCurrentBoot", Type: "SecureBootSwitch", Kind: Enumeration, Optional: false, Many: false, Doc: "Whether it is on since the machine started last.", Values: []string{"On", "Off"}},
+		{Name: "SecureBootEnabled", Type: "SecureBootSwitch", Kind: Enumeration, Optional: false, Many: false, Doc: "Whether it is to be on from the next start on; without a platform key it is off all the same.", Values: []string{"On", "Off"}},
+		{Name: "SecureBootMode", Type: "SecureBootMode", Kind: Enumeration, Optional: false, Many: false, Doc: "The mode.", Values: []string{"SetupMode", "AuditMode", "UserMode", "DeployedMode"}},
+		{Name: "VendorKeys", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "Whether nobody but the vendor of the keys, or who has them, changed them."},
+		{Name: "KeyDatabase", Type: "KeyDatabase", Kind: Complex, Optional: true, Many: true, Doc: "The signature databases that are there."},
+	},
 	"ValueChange": {
 		{Name: "Name", Type: "string", Kind: String, Optional: false, Many: false, Doc: "What changed."},
 		{Name: "OldValue", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Its value before; absent where there was none or where it is secret."},
@@ -189,15 +209,25 @@ var Types = map[string][]Field{
 		{Name: "RepeatCount", Type: "unsignedLong", Kind: Integer, Optional: false, Many: false, Doc: "How many requests the row stands for."},
 		{Name: "Digest", Type: "string", Kind: String, Optional: false, Many: false, Doc: "SHA-256 of the row and of the digest before it, in hexadecimal."},
 	},
+	"VirtualMachine": {
+		{Name: "MemoryMiB", Type: "MemoryMiB", Kind: Integer, Optional: false, Many: false, Doc: "Its memory in MiB."},
+		{Name: "ProcessorCount", Type: "ProcessorCount", Kind: Integer, Optional: false, Many: false, Doc: "How many processors it has."},
+		{Name: "DiskImage", Type: "ImageName", Kind: String, Optional: true, Many: true, Doc: "Images of its disks, in their order."},
+		{Name: "NetworkMode", Type: "NetworkMode", Kind: Enumeration, Optional: false, Many: false, Doc: "Its network.", Values: []string{"None", "User"}},
+		{Name: "KernelImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Kernel that its firmware starts in place of a boot option."},
+		{Name: "InitrdImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Initial memory disk of that kernel."},
+		{Name: "KernelArguments", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Command line of that kernel."},
+	},
 	"Domain": {
 		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
-		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What stands under its BIOS.", Values: []string{"Privileged", "Simulated"}},
+		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What stands under its BIOS.", Values: []string{"Privileged", "Simulated", "Qemu"}},
 		{Name: "SystemUuid", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Its UUID."},
 		{Name: "Description", Type: "string", Kind: String, Optional: true, Many: false, Doc: "What it is for, as its maker wrote it."},
 		{Name: "Address", Type: "string", Kind: String, Optional: false, Many: false, Doc: "Path of its address below the service."},
 		{Name: "PowerState", Type: "PowerState", Kind: Enumeration, Optional: true, Many: false, Doc: "State of its power, where it could be observed.", Values: []string{"On", "Off", "PoweringOn", "PoweringOff", "Paused"}},
 		{Name: "CreatedAt", Type: "dateTime", Kind: DateTime, Optional: true, Many: false, Doc: "When it was created."},
 		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of its state."},
+		{Name: "VirtualMachine", Type: "VirtualMachine", Kind: Complex, Optional: true, Many: false, Doc: "What it was made with, where it is of kind Qemu."},
 	},
 	"OperatorAccount": {
 		{Name: "Name", Type: "OperatorName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
@@ -291,6 +321,14 @@ var Types = map[string][]Field{
 		{Name: "Message", Type: "string", Kind: String, Optional: false, Many: false, Doc: "What was wrong, where, and what would be right, for people."},
 		{Name: "ElementPath", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Path of the element at fault."},
 		{Name: "RefusedValue", Type: "string", Kind: String, Optional: true, Many: false, Doc: "The value refused."},
+	},
+	"UefiDetail": {
+		{Name: "Code", Type: "string", Kind: String, Optional: false, Many: false, Doc: "What was wrong, for programs."},
+		{Name: "MessageId", Type: "string", Kind: String, Optional: false, Many: false, Doc: "Redfish message id: Base.1.19 or BiosV.1.0."},
+		{Name: "Message", Type: "string", Kind: String, Optional: false, Many: false, Doc: "What was wrong, where, and what would be right, for people."},
+		{Name: "ElementPath", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Path of the element at fault."},
+		{Name: "RefusedValue", Type: "string", Kind: String, Optional: true, Many: false, Doc: "The value refused."},
+		{Name: "EfiStatus", Type: "string", Kind: String, Optional: false, Many: false, Doc: "The status that a guest would get, such as EFI_SECURITY_VIOLATION (UEFI 2.10, appendix D)."},
 	},
 	"LimitExceededDetail": {
 		{Name: "Code", Type: "string", Kind: String, Optional: false, Many: false, Doc: "What was wrong, for programs."},
@@ -412,6 +450,85 @@ var Types = map[string][]Field{
 	"GetThermalReply": {
 		{Name: "Thermal", Type: "ThermalReading", Kind: Complex, Optional: false, Many: false, Doc: "The readings."},
 	},
+	"ListVariablesRequest": {
+		{Name: "AfterName", Type: "VariableName", Kind: String, Optional: true, Many: false, Doc: "Give variables after this one; absent means from the first."},
+		{Name: "AfterVendorGuid", Type: "VendorGuid", Kind: String, Optional: true, Many: false, Doc: "Its vendor GUID."},
+		{Name: "MostVariables", Type: "RecordLimit", Kind: Integer, Optional: true, Many: false, Doc: "The most variables to give; absent means 100."},
+	},
+	"ListVariablesReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "Variable", Type: "VariableRecord", Kind: Complex, Optional: true, Many: true, Doc: "The variables."},
+		{Name: "MoreVariables", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "Whether others come after them."},
+	},
+	"GetVariableRequest": {
+		{Name: "Name", Type: "VariableName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
+		{Name: "VendorGuid", Type: "VendorGuid", Kind: String, Optional: true, Many: false, Doc: "Its vendor GUID; absent means that of the specification: EFI_IMAGE_SECURITY_DATABASE_GUID for db, dbx, dbt and dbr, and else EFI_GLOBAL_VARIABLE."},
+	},
+	"GetVariableReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "Variable", Type: "VariableRecord", Kind: Complex, Optional: false, Many: false, Doc: "The variable."},
+		{Name: "VariableData", Type: "base64Binary", Kind: Binary, Optional: false, Many: false, Doc: "Its value."},
+	},
+	"SetVariableRequest": {
+		{Name: "Name", Type: "VariableName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
+		{Name: "VendorGuid", Type: "VendorGuid", Kind: String, Optional: true, Many: false, Doc: "Its vendor GUID; absent means that of the specification: EFI_IMAGE_SECURITY_DATABASE_GUID for db, dbx, dbt and dbr, and else EFI_GLOBAL_VARIABLE."},
+		{Name: "VariableAttribute", Type: "VariableAttribute", Kind: Enumeration, Optional: true, Many: true, Doc: "Its attributes; absent means those that it has, or that the specification gives it.", Values: []string{"NonVolatile", "BootServiceAccess", "RuntimeAccess", "HardwareErrorRecord", "TimeBasedAuthenticated", "AppendWrite", "CounterAuthenticated", "EnhancedAuthenticated"}},
+		{Name: "VariableData", Type: "base64Binary", Kind: Binary, Optional: false, Many: false, Doc: "The value; for an authenticated variable, descriptor and value. Nothing deletes a variable that is not authenticated."},
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: true, Many: false, Doc: "Version that the state must have; absent means any."},
+	},
+	"SetVariableReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+	},
+	"DeleteVariableRequest": {
+		{Name: "Name", Type: "VariableName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
+		{Name: "VendorGuid", Type: "VendorGuid", Kind: String, Optional: true, Many: false, Doc: "Its vendor GUID; absent means that of the specification: EFI_IMAGE_SECURITY_DATABASE_GUID for db, dbx, dbt and dbr, and else EFI_GLOBAL_VARIABLE."},
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: true, Many: false, Doc: "Version that the state must have; absent means any."},
+	},
+	"DeleteVariableReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+	},
+	"QueryVariableInfoRequest": {
+		{Name: "VariableAttribute", Type: "VariableAttribute", Kind: Enumeration, Optional: true, Many: true, Doc: "The attributes of the variables asked for; absent means NonVolatile, BootServiceAccess and RuntimeAccess.", Values: []string{"NonVolatile", "BootServiceAccess", "RuntimeAccess", "HardwareErrorRecord", "TimeBasedAuthenticated", "AppendWrite", "CounterAuthenticated", "EnhancedAuthenticated"}},
+	},
+	"QueryVariableInfoReply": {
+		{Name: "MaximumVariableStorageSize", Type: "unsignedLong", Kind: Integer, Optional: false, Many: false, Doc: "Bytes that there are for all of them."},
+		{Name: "RemainingVariableStorageSize", Type: "unsignedLong", Kind: Integer, Optional: false, Many: false, Doc: "Bytes of these that are free."},
+		{Name: "MaximumVariableSize", Type: "unsignedLong", Kind: Integer, Optional: false, Many: false, Doc: "Bytes that one of them may take, with 60 for its header and without its name."},
+	},
+	"GetSecureBootRequest": {},
+	"GetSecureBootReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "SecureBoot", Type: "SecureBootState", Kind: Complex, Optional: false, Many: false, Doc: "What is known."},
+	},
+	"SetSecureBootRequest": {
+		{Name: "SecureBootEnabled", Type: "SecureBootSwitch", Kind: Enumeration, Optional: true, Many: false, Doc: "Whether it is to be on; absent leaves it as it is.", Values: []string{"On", "Off"}},
+		{Name: "SecureBootMode", Type: "SecureBootMode", Kind: Enumeration, Optional: true, Many: false, Doc: "The mode; absent leaves it as it is.", Values: []string{"SetupMode", "AuditMode", "UserMode", "DeployedMode"}},
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: true, Many: false, Doc: "Version that the state must have; absent means any."},
+	},
+	"SetSecureBootReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "SecureBoot", Type: "SecureBootState", Kind: Complex, Optional: false, Many: false, Doc: "What became of it."},
+	},
+	"EnrollSecureBootKeysRequest": {
+		{Name: "SecureBootKeySet", Type: "SecureBootKeySet", Kind: Enumeration, Optional: true, Many: false, Doc: "The set to begin with; absent means none.", Values: []string{"Microsoft"}},
+		{Name: "PlatformKeyPem", Type: "string", Kind: String, Optional: true, Many: false, Doc: "The certificate for PK, PEM; it takes the place of the set's."},
+		{Name: "KeyExchangeKeyPem", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Certificates for KEK, PEM."},
+		{Name: "AuthorizedKeyPem", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Certificates for db, PEM."},
+		{Name: "ForbiddenSignatures", Type: "base64Binary", Kind: Binary, Optional: true, Many: false, Doc: "Signature lists for dbx, as they are or signed as an update (UEFI 2.10, section 32.4.1)."},
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: true, Many: false, Doc: "Version that the state must have; absent means any."},
+	},
+	"EnrollSecureBootKeysReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "SecureBoot", Type: "SecureBootState", Kind: Complex, Optional: false, Many: false, Doc: "What became of it."},
+	},
+	"ResetSecureBootKeysRequest": {
+		{Name: "ResetKeysType", Type: "ResetKeysType", Kind: Enumeration, Optional: false, Many: false, Doc: "What becomes of them.", Values: []string{"ResetAllKeysToDefault", "DeleteAllKeys", "DeletePK"}},
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: true, Many: false, Doc: "Version that the state must have; absent means any."},
+	},
+	"ResetSecureBootKeysReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "SecureBoot", Type: "SecureBootState", Kind: Complex, Optional: false, Many: false, Doc: "What became of it."},
+	},
 	"GetEventLogRequest": {
 		{Name: "After", Type: "LogPosition", Kind: Integer, Optional: true, Many: false, Doc: "Give records after this position; absent means from the oldest."},
 		{Name: "MostRecords", Type: "RecordLimit", Kind: Integer, Optional: true, Many: false, Doc: "The most records to give; absent means 100."},
@@ -448,9 +565,16 @@ var Types = map[string][]Field{
 	},
 	"CreateDomainRequest": {
 		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
-		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What is to stand under its BIOS; Privileged is refused, there is one.", Values: []string{"Privileged", "Simulated"}},
+		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What is to stand under its BIOS; Privileged is refused, there is one.", Values: []string{"Privileged", "Simulated", "Qemu"}},
 		{Name: "Description", Type: "string", Kind: String, Optional: true, Many: false, Doc: "What it is for; at most 256 characters."},
 		{Name: "SimulationSeed", Type: "SimulationSeed", Kind: Integer, Optional: true, Many: false, Doc: "Seed of a simulated machine; absent means one made from the name."},
+		{Name: "MemoryMiB", Type: "MemoryMiB", Kind: Integer, Optional: true, Many: false, Doc: "Of a Qemu domain: its memory in MiB; absent means 1024."},
+		{Name: "ProcessorCount", Type: "ProcessorCount", Kind: Integer, Optional: true, Many: false, Doc: "Of a Qemu domain: how many processors it has; absent means 1."},
+		{Name: "DiskImage", Type: "ImageName", Kind: String, Optional: true, Many: true, Doc: "Of a Qemu domain: image of a disk; a file that ends in .qcow2 is of that format, any other is raw. At most 16."},
+		{Name: "NetworkMode", Type: "NetworkMode", Kind: Enumeration, Optional: true, Many: false, Doc: "Of a Qemu domain: its network; absent means None.", Values: []string{"None", "User"}},
+		{Name: "KernelImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Of a Qemu domain: kernel that its firmware is to start in place of a boot option. Secure Boot would not check it, so a domain with Secure Boot on does not start with one."},
+		{Name: "InitrdImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Of a Qemu domain: initial memory disk of that kernel."},
+		{Name: "KernelArguments", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Of a Qemu domain: command line of that kernel, at most 2048 characters."},
 	},
 	"CreateDomainReply": {
 		{Name: "Domain", Type: "Domain", Kind: Complex, Optional: false, Many: false, Doc: "The domain."},

@@ -1,10 +1,12 @@
 #!/bin/sh
 # Puts in place what the targets of the Makefile need, says what it does, and does nothing when it is there already.
 #
-#   scripts/setup.sh run       what the service itself needs: a software TPM, where the host has no other
+#   scripts/setup.sh run       what the service itself needs: QEMU with its firmware, and a software TPM where the host
+#                              has no other
 #   scripts/setup.sh check     and what the unit tests need
-#   scripts/setup.sh test      and the guest's machine, TPM tools, zeep, gSOAP, node-soap and JAX-WS
-#   scripts/setup.sh interop   and suds, PHP, CXF and .NET (Mono), and what makes the guest's root disk
+#   scripts/setup.sh test      and TPM tools, virt-firmware, zeep, gSOAP, node-soap and JAX-WS
+#   scripts/setup.sh interop   and suds, PHP, CXF and .NET (Mono), and what makes the guest's root disk and the
+#                              vectors of authenticated variables
 #
 # Tools come as Debian packages (as root, or with sudo), libraries of Python, Node.js and Java from their own
 # package managers, in the versions that testdata/interop pins, into .cache/interop.
@@ -36,13 +38,16 @@ if [ ! -w /dev/tpmrm0 ] || [ $level -gt 1 ]; then
 	need swtpm have swtpm
 	need swtpm-tools have swtpm_setup
 fi
+need qemu-system-x86 have qemu-system-x86_64
+need ovmf test -e /usr/share/OVMF/OVMF_CODE_4M.fd
 if [ $level -ge 2 ]; then
 	need libxml2-utils have xmllint
 	need openssl have openssl
 fi
 if [ $level -ge 3 ]; then
-	need qemu-system-x86 have qemu-system-x86_64
 	need qemu-utils have qemu-img
+	need clang-14 have clang-14
+	need lld-14 have lld-link-14
 	need tpm2-tools have tpm2_readpublic
 	need e2fsprogs have debugfs
 	need xz-utils have xz
@@ -64,6 +69,8 @@ if [ $level -ge 4 ]; then
 	need php-xml php -r 'exit(extension_loaded("dom") ? 0 : 1);'
 	need mono-mcs have mcs
 	need mono-devel have cert-sync
+	need efitools have sign-efi-sig-list
+	need sbsigntool have sbvarsign
 fi
 if [ -n "$missing" ]; then
 	echo "setup: Debian packages:$missing"
@@ -97,7 +104,7 @@ finish() {
 }
 
 if ! made python $clients/python/requirements.txt; then
-	begin python "zeep and suds-community from the Python package index"
+	begin python "zeep, suds-community and virt-firmware from the Python package index"
 	python3 -m venv "$cache/python"
 	"$cache/python/bin/pip" install -q --disable-pip-version-check --cache-dir "$cache/pip" -r $clients/python/requirements.txt
 	finish python $clients/python/requirements.txt

@@ -38,12 +38,19 @@ type Door string
 // The doors.
 const (
 	DoorSOAP  Door = "soap"  // SOAP over TLS
+	DoorUEFI  Door = "uefi"  // a guest's thin virtual BIOS, over the guest's own socket
 	DoorLocal Door = "local" // biosv itself: what happens without a request
 )
 
 // Phase is how far the guest that speaks has come: from boot services to operating system, never back
 // (UEFI 2.10 section 8.2). It is empty for whoever is no guest.
 type Phase string
+
+// The phases.
+const (
+	PhaseBootServices    Phase = "BootServices"
+	PhaseOperatingSystem Phase = "OperatingSystem"
+)
 
 // Kind says what sort of peer a principal is.
 type Kind int
@@ -58,7 +65,7 @@ const (
 )
 
 // Principal is who a request comes from. Only this package makes one: see [Authenticator.Authenticate] and
-// [Local].
+// [Local] and [GuestOf].
 type Principal struct {
 	kind    Kind
 	name    string
@@ -89,6 +96,11 @@ func (p Principal) String() string {
 
 // Local is biosv itself, for what it does without having been asked: reconciling at start, restoring power.
 func Local() Principal { return Principal{kind: Service, name: "biosv", id: "biosv"} }
+
+// GuestOf is a domain that is known by its socket, which no other machine can reach.
+func GuestOf(trustDomain, name string) Principal {
+	return Principal{kind: Domain, name: name, id: DomainID(trustDomain, name).String()}
+}
 
 // Stranger is a peer that did not come as far as showing a certificate.
 func Stranger() Principal {

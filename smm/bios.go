@@ -26,6 +26,8 @@ type Config struct {
 	Clock    func() time.Time // nil means time.Now
 	Log      *slog.Logger
 	Machines map[generated.DomainKind]Opener
+	// Definers are of the kinds whose machines are defined by who creates them.
+	Definers map[generated.DomainKind]Definer
 }
 
 // BIOS is what the functions work with: the state of the domains, and their machines. It is safe for
@@ -36,6 +38,7 @@ type BIOS struct {
 	clock      func() time.Time
 	log        *slog.Logger
 	openers    map[generated.DomainKind]Opener
+	definers   map[generated.DomainKind]Definer
 	configurer Configurer
 
 	mu       sync.RWMutex
@@ -50,7 +53,7 @@ func New(c Config) *BIOS {
 		c.Clock = time.Now
 	}
 	return &BIOS{
-		store: c.Store, ledger: c.Ledger, clock: c.Clock, log: c.Log, openers: c.Machines,
+		store: c.Store, ledger: c.Ledger, clock: c.Clock, log: c.Log, openers: c.Machines, definers: c.Definers,
 		machines: map[string]Machine{}, closed: map[string]bool{}, owed: map[string]func(context.Context) error{},
 	}
 }

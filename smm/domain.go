@@ -16,7 +16,9 @@ type Domain struct {
 	UUID        string
 	Description string `json:",omitempty"`
 	Seed        uint32 `json:",omitempty"`
-	CreatedAt   time.Time
+	// VirtualMachine is what a machine of kind Qemu is made with.
+	VirtualMachine *generated.VirtualMachine `json:",omitempty"`
+	CreatedAt      time.Time
 }
 
 // Domains gives the records of all domains, the privileged one first, the others by name.

@@ -31,6 +31,20 @@ type Machine interface {
 	Close() error
 }
 
+// Firmware is a [Machine] with UEFI firmware, whose variables BIOS.v keeps; other machines have none.
+type Firmware interface {
+	Machine
+	// VariableStorage is how many bytes of nonvolatile variables the flash takes that each start is given.
+	VariableStorage() uint64
+}
+
+// Resumer is a [Machine] that lives outside of biosv.
+type Resumer interface {
+	Machine
+	// Resume is called once, when the machine can be asked for: it takes up what went on while biosv was away.
+	Resume(ctx context.Context)
+}
+
 // Supervisor is what a machine is given to tell BIOS.v what happens to it.
 type Supervisor interface {
 	// Starting is called before each start, whoever caused it. It makes pending values current, durably, and
@@ -42,6 +56,22 @@ type Supervisor interface {
 
 // Opener opens the machine of a domain, with the settings in force.
 type Opener func(ctx context.Context, d Domain, settings Settings, s Supervisor) (Machine, error)
+
+// Definer refuses a definition of a machine that cannot be made, and fills in what it leaves open.
+type Definer func(*generated.VirtualMachine) error
+
+// Define is the [Definer] of a kind; it refuses any definition of a machine that is not defined by who creates it.
+func (b *BIOS) Define(d *Domain, given bool) error {
+	define, ok := b.definers[d.Kind]
+	switch {
+	case ok:
+		return define(d.VirtualMachine)
+	case given:
+		return fault.InvalidRequest(fault.InvalidValue, "/CreateDomain/DomainKind", string(d.Kind), "A machine of kind %s is what it is: memory, processors, images and network are said of one of kind Qemu only.", d.Kind)
+	}
+	d.VirtualMachine = nil
+	return nil
+}
 
 // Configurer is the function that keeps settings. There is one.
 type Configurer interface {
@@ -68,13 +98,17 @@ func (b *BIOS) Machine(domain string) (Machine, error) {
 func (b *BIOS) OpenMachine(ctx context.Context, d Domain) error {
 	m, err := b.open(ctx, d)
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if err != nil {
 		b.closed[d.Name] = true
+		b.mu.Unlock()
 		return fmt.Errorf("open the machine of %s: %w", d.Name, err)
 	}
 	b.machines[d.Name] = m
 	delete(b.closed, d.Name)
+	b.mu.Unlock()
+	if r, ok := m.(Resumer); ok {
+		r.Resume(ctx)
+	}
 	return nil
 }
 

@@ -31,7 +31,7 @@ func messages() (all []generated.Message) {
 	}
 	return append(all, new(generated.InvalidRequestFault), new(generated.InvalidAttributeFault), new(generated.NotFoundFault),
 		new(generated.ConflictFault), new(generated.AccessDeniedFault), new(generated.AuthenticationRequiredFault), new(generated.LockedFault),
-		new(generated.IntegrityFault), new(generated.LimitExceededFault), new(generated.UnavailableFault), new(generated.InternalFault))
+		new(generated.IntegrityFault), new(generated.UefiFault), new(generated.LimitExceededFault), new(generated.UnavailableFault), new(generated.InternalFault))
 }
 
 func TestEveryFaultIsAMessageOfTheTest(t *testing.T) {
@@ -111,27 +111,34 @@ func fillField(v reflect.Value, field generated.Field, f filling) {
 	}
 	if c, ok := v.Interface().(interface{ Check() (string, string) }); ok {
 		if rule, _ := c.Check(); rule != "" {
-			v.SetString(map[string]string{"DomainName": "a" + strings.Repeat("9", 62), "OperatorName": "A" + strings.Repeat("_", 62)}[field.Type])
+			v.SetString(map[string]string{
+				"DomainName": "a" + strings.Repeat("9", 62), "OperatorName": "A" + strings.Repeat("_", 62),
+				"VariableName": strings.Repeat("\U0010FFFF", 512), "VendorGuid": "8BE4df61-93ca-11d2-aa0d-00e098032b8c",
+				"ImageName": "images/" + strings.Repeat("x", 248),
+			}[field.Type])
 		}
 	}
 }
 
+// bounds are the least and the greatest values of types that have them.
+var bounds = map[reflect.Type][2]uint64{
+	reflect.TypeFor[generated.RecordLimit]():    {1, 1000},
+	reflect.TypeFor[generated.FanPercent]():     {0, 100},
+	reflect.TypeFor[generated.LengthBound]():    {0, 4096},
+	reflect.TypeFor[generated.MemoryMiB]():      {64, 4 << 20},
+	reflect.TypeFor[generated.ProcessorCount](): {1, 64},
+}
+
 func fillInteger(v reflect.Value, f filling) {
-	if f != most {
-		if c, ok := v.Interface().(generated.RecordLimit); ok {
-			v.SetUint(uint64(c) + 1)
-		}
+	b, bounded := bounds[v.Type()]
+	switch {
+	case f != most && bounded:
+		v.SetUint(b[0])
 		return
-	}
-	switch v.Interface().(type) {
-	case generated.RecordLimit:
-		v.SetUint(1000)
+	case f != most:
 		return
-	case generated.FanPercent:
-		v.SetUint(100)
-		return
-	case generated.LengthBound:
-		v.SetUint(4096)
+	case bounded:
+		v.SetUint(b[1])
 		return
 	}
 	if v.CanUint() {

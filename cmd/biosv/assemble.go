@@ -35,6 +35,7 @@ import (
 	"biosv/smm/power"
 	"biosv/smm/thermal"
 	"biosv/smm/trust"
+	"biosv/smm/variable"
 	"biosv/store"
 )
 
@@ -104,24 +105,25 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 	h.refusals = audit.NewRefusals(rows, h.store, log)
 	h.closers = append(h.closers, func() error { h.refusals.Close(); return nil })
 	h.ledger = eventlog.NewLedger(rows, h.refusals)
+	virtual, err := virtualMachines(s, log)
+	if err != nil {
+		return err
+	}
 	h.bios = smm.New(smm.Config{
 		Store: h.store, Ledger: h.ledger, Log: log,
 		Machines: map[generated.DomainKind]smm.Opener{
 			generated.DomainKindPrivileged: host.Open,
 			generated.DomainKindSimulated:  sim.Open,
+			generated.DomainKindQemu:       virtual.Open,
 		},
+		Definers: map[generated.DomainKind]smm.Definer{generated.DomainKindQemu: virtual.Define},
 	})
 	h.closers = append(h.closers, h.bios.Close)
 	attributes := attribute.New(h.bios)
 	powers := power.New(h.bios, attributes)
+	variables := variable.New(h.bios)
 	if err := h.bios.EnsurePrivileged(ctx, uuid.NewString()); err != nil {
 		return err
-	}
-	if err := h.bios.Start(ctx); err != nil {
-		return err
-	}
-	if err := powers.Restore(ctx); err != nil {
-		log.Error("power could not be restored everywhere", "error", err)
 	}
 	reopen := func(ctx context.Context) error {
 		if err := h.bios.Close(); err != nil {
@@ -148,11 +150,19 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 		OperatorPort:  operator.New(h.bios, h.authority, s.trustDomain),
 		ThermalPort:   thermal.New(h.bios),
 		TrustPort:     trust.New(h.bios, h.authority),
+		VariablePort:  variables,
 	}
 	h.metrics = observe.NewMetrics(h.authority.leaf.NotAfter)
-	gate := smm.NewGate(policy.New(role, smm.PrivilegedDomain), h.ledger, generated.PortHandler(functions), log)
+	gate := h.metrics.Handler(smm.NewGate(policy.New(role, smm.PrivilegedDomain), h.ledger, generated.PortHandler(functions), log))
+	virtual.Variables, virtual.Door = variables, guestDoor(gate, s.trustDomain, log)
+	if err := h.bios.Start(ctx); err != nil {
+		return err
+	}
+	if err := powers.Restore(ctx); err != nil {
+		log.Error("power could not be restored everywhere", "error", err)
+	}
 	h.door = soap.New(soap.Config{
-		Next: h.metrics.Handler(gate), Authenticator: h.authority.authenticator, Privileged: smm.PrivilegedDomain,
+		Next: gate, Authenticator: h.authority.authenticator, Privileged: smm.PrivilegedDomain,
 		Role: role, PublicURL: s.publicURL, Log: log,
 	})
 	return nil

@@ -30,6 +30,7 @@ type settings struct {
 	data, listen, metrics, publicURL string
 	tpm, trustDomain                 string
 	names                            []string
+	pools                            []string
 	logFormat, logLevel              string
 	leafLife                         time.Duration
 	noSync                           bool
@@ -65,6 +66,7 @@ dom0 and a simulated domain demo. It says "biosv: ready on https://ADDRESS/bios"
 	f.StringVar(&s.tpm, "tpm", "auto", "auto, device:PATH, swtpm, or software (no TPM at all)")
 	f.StringVar(&s.trustDomain, "trust-domain", "biosv.local", "SPIFFE trust domain of all identities; settled when the folder is set up")
 	f.StringSliceVar(&s.names, "name", nil, "further host names and addresses for the TLS certificate")
+	f.StringSliceVar(&s.pools, "pool", nil, "pool of images for virtual machines, `NAME=DIR`; every folder in DATA/pools is one by its own name")
 	f.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.DurationVar(&s.leafLife, "certificate-life", 8*time.Hour, "life of TLS certificates, at most 12h")

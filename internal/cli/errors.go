@@ -48,7 +48,7 @@ var exits = []struct {
 	{exitAccess, "You may not do this, or did not show who you are.", []string{"AccessDeniedFault", "AuthenticationRequiredFault"}},
 	{exitNotFound, "What was asked for is not there.", []string{"NotFoundFault"}},
 	{exitConflict, "The state does not allow it now, or it is locked for a time.", []string{"ConflictFault", "LockedFault"}},
-	{exitInvalid, "The service refused the request, a value, a signature or a size.", []string{"InvalidRequestFault", "InvalidAttributeFault", "IntegrityFault", "LimitExceededFault"}},
+	{exitInvalid, "The service refused the request, a value, a signature or a size.", []string{"InvalidRequestFault", "InvalidAttributeFault", "IntegrityFault", "UefiFault", "LimitExceededFault"}},
 	{exitUnavailable, "It cannot be had now; trying again may help.", []string{"UnavailableFault"}},
 	{exitInternal, "The service failed; its log tells more.", []string{"InternalFault"}},
 	{exitInterrupted, "It was interrupted.", nil},

@@ -146,6 +146,12 @@ func simple(f generated.Field, t reflect.Type, i int, s size) reflect.Value {
 		v.SetBytes([]byte(fmt.Sprintf("\x00\xff binary %d", i)))
 	default:
 		v.SetString("name")
+		if f.Type == "ImageName" {
+			v.SetString("images/web1.qcow2")
+		}
+		if f.Type == "VendorGuid" {
+			v.SetString("8be4df61-93ca-11d2-aa0d-00e098032b8c")
+		}
 		if c, ok := v.Interface().(checked); ok {
 			if rule, _ := c.Check(); rule != "" {
 				panic(t.Name() + " is not met by this fixture")

@@ -32,7 +32,7 @@ func faults() []generated.Fault {
 	return []generated.Fault{
 		new(generated.InvalidRequestFault), new(generated.InvalidAttributeFault), new(generated.NotFoundFault), new(generated.ConflictFault),
 		new(generated.AccessDeniedFault), new(generated.AuthenticationRequiredFault), new(generated.LockedFault), new(generated.IntegrityFault),
-		new(generated.LimitExceededFault), new(generated.UnavailableFault), new(generated.InternalFault),
+		new(generated.UefiFault), new(generated.LimitExceededFault), new(generated.UnavailableFault), new(generated.InternalFault),
 	}
 }
 

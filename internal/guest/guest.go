@@ -292,9 +292,7 @@ func (g *Guest) Do(t testing.TB, command string) []string {
 	command = strings.TrimSpace(command) // as the guest repeats it
 	g.Await(t, "guest: ready")
 	from := g.said()
-	if _, err := io.WriteString(g.input, command+"\n"); err != nil {
-		t.Fatalf("tell the guest %q: %v", command, err)
-	}
+	g.Tell(t, command)
 	end, at := g.await(t, from, func(line string) bool {
 		return line == "guest: done: "+command || strings.HasPrefix(line, "guest: failed: "+command)
 	}, fmt.Sprintf("that %q is done", command))
@@ -304,6 +302,14 @@ func (g *Guest) Do(t testing.TB, command string) []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.lines[from:at:at]
+}
+
+// Tell tells a guest something that it may not live to answer.
+func (g *Guest) Tell(t testing.TB, command string) {
+	t.Helper()
+	if _, err := io.WriteString(g.input, command+"\n"); err != nil {
+		t.Fatalf("tell the guest %q: %v", command, err)
+	}
 }
 
 // Show gives a file of the guest, of lines of text.

@@ -133,6 +133,9 @@ func (m *Machine) Thermal(context.Context) (*generated.ThermalReading, error) {
 	return &generated.ThermalReading{}, m.broken
 }
 
+// VariableStorage makes it an [smm.Firmware]: that of the flash of QEMU's machines.
+func (m *Machine) VariableStorage() uint64 { return 0x3ff9c }
+
 func (m *Machine) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

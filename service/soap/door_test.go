@@ -330,6 +330,7 @@ var contractFaults = []generated.Fault{
 	fault.AuthenticationRequired("CertificateMissing", "No."),
 	fault.Locked(fault.PasswordLockout, time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("", 3600)), "No."),
 	fault.Integrity(fault.BadSignature, "", "No."),
+	fault.Uefi(fault.EfiWriteProtected, "EFI_WRITE_PROTECTED", "", "No."),
 	fault.LimitExceeded(fault.TooMany, "Domains", 1<<63, "No."),
 	fault.Unavailable(fault.TPMUnavailable, time.Second, "No."),
 	fault.Internal("x"),
@@ -389,6 +390,8 @@ func detailCode(t *testing.T, f generated.Fault) string {
 	case *generated.LockedFault:
 		return f.Code
 	case *generated.IntegrityFault:
+		return f.Code
+	case *generated.UefiFault:
 		return f.Code
 	case *generated.LimitExceededFault:
 		return f.Code

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"reflect"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -65,6 +66,7 @@ func (f *Function) describe(ctx context.Context, call generated.Call, d smm.Doma
 		Name: new(generated.DomainName(d.Name)), DomainKind: new(d.Kind), SystemUuid: d.UUID, Description: d.Description,
 		Address: "/bios/" + d.Name, CreatedAt: soap.CreateXsdDateTime(d.CreatedAt.UTC(), true), Version: new(generated.StateVersion),
 	}
+	m.VirtualMachine = d.VirtualMachine
 	call.Domain = d.Name
 	if err := f.bios.View(ctx, call, func(tx *smm.Tx) error { *m.Version = tx.Version(); return nil }); err != nil {
 		return nil, err
@@ -81,7 +83,7 @@ func (f *Function) describe(ctx context.Context, call generated.Call, d smm.Doma
 func (f *Function) CreateDomain(ctx context.Context, call generated.Call, request *generated.CreateDomainRequest) (*generated.CreateDomainReply, error) {
 	if *request.DomainKind == generated.DomainKindPrivileged {
 		return nil, fault.InvalidRequest(fault.InvalidValue, "/CreateDomain/DomainKind", string(*request.DomainKind),
-			"There is one privileged domain, and it is there already: create a domain of kind Simulated.")
+			"There is one privileged domain, and it is there already: create a domain of kind Simulated or Qemu.")
 	}
 	if n := utf8.RuneCountInString(request.Description); n > longestDescription {
 		return nil, fault.InvalidRequest(fault.InvalidValue, "/CreateDomain/Description", request.Description,
@@ -90,6 +92,11 @@ func (f *Function) CreateDomain(ctx context.Context, call generated.Call, reques
 	d := smm.Domain{
 		Name: string(*request.Name), Kind: *request.DomainKind, UUID: uuid.NewString(), Description: request.Description,
 		Seed: seed(request), CreatedAt: f.bios.Now(),
+	}
+	var given bool
+	d.VirtualMachine, given = definition(request)
+	if err := f.bios.Define(&d, given); err != nil {
+		return nil, err
 	}
 	if existing, err := f.bios.Domains(ctx); err != nil {
 		return nil, err
@@ -113,6 +120,15 @@ func (f *Function) CreateDomain(ctx context.Context, call generated.Call, reques
 		return nil, err
 	}
 	return &generated.CreateDomainReply{Domain: m}, nil
+}
+
+// definition is what a request says of a virtual machine, if it says anything.
+func definition(r *generated.CreateDomainRequest) (v *generated.VirtualMachine, given bool) {
+	v = &generated.VirtualMachine{
+		MemoryMiB: r.MemoryMiB, ProcessorCount: r.ProcessorCount, DiskImage: r.DiskImage, NetworkMode: r.NetworkMode,
+		KernelImage: r.KernelImage, InitrdImage: r.InitrdImage, KernelArguments: r.KernelArguments,
+	}
+	return v, !reflect.DeepEqual(v, &generated.VirtualMachine{})
 }
 
 // seed is the request's, or one made from the name, so that a machine of the same name behaves the same.

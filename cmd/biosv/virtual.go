@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"biosv/generated"
+	"biosv/machine/qemu"
+	"biosv/security"
+	"biosv/service/uefi"
+	"biosv/service/uefi/frame"
+	"biosv/vbios"
+)
+
+// virtualMachines makes the host of the virtual machines. It has no variables and no door yet.
+func virtualMachines(s settings, log *slog.Logger) (*qemu.Host, error) {
+	data, err := filepath.Abs(s.data)
+	if err != nil {
+		return nil, err
+	}
+	all, err := pools(filepath.Join(data, "pools"), s.pools)
+	if err != nil {
+		return nil, err
+	}
+	return qemu.New(qemu.Config{Folder: filepath.Join(data, "run"), Pools: all, ROM: vbios.ROM, Log: log}), nil
+}
+
+var poolName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// pools are the folders in one, by their names, and those that were given as NAME=DIR.
+func pools(folder string, given []string) (map[string]string, error) {
+	all := map[string]string{}
+	entries, err := os.ReadDir(folder)
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	for _, e := range entries {
+		if e.IsDir() && poolName.MatchString(e.Name()) {
+			all[e.Name()] = filepath.Join(folder, e.Name())
+		}
+	}
+	for _, g := range given {
+		name, dir, ok := strings.Cut(g, "=")
+		if !ok || !poolName.MatchString(name) {
+			return nil, fmt.Errorf("--pool %q: NAME=DIR is needed, with a name of letters, digits, dots, dashes and underscores", g)
+		}
+		if dir, err = filepath.Abs(dir); err != nil {
+			return nil, err
+		}
+		if info, err := os.Stat(dir); err != nil {
+			return nil, fmt.Errorf("--pool %s: %w", name, err)
+		} else if !info.IsDir() {
+			return nil, fmt.Errorf("--pool %s: %s is no folder", name, dir)
+		}
+		all[name] = dir
+	}
+	return all, nil
+}
+
+// guestDoor answers the thin virtual BIOS of guests through the gate.
+func guestDoor(gate generated.Handler, trustDomain string, log *slog.Logger) qemu.Door {
+	return func(ctx context.Context, domain string, inside bool, l net.Listener, b qemu.Boot) error {
+		phase := frame.BootServices
+		if inside {
+			phase = frame.OperatingSystem
+		}
+		services := uefi.NewGate(gate, security.GuestOf(trustDomain, domain), domain, b)
+		return uefi.New(uefi.Config{Services: services, Phase: phase, Log: log.With("domain", domain)}).Listen(ctx, l)
+	}
+}

@@ -1,0 +1,98 @@
+package qemu
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"biosv/generated"
+)
+
+// arguments are QEMU's for a boot. All files but those of the host are named relative to the run folder.
+func (m *Machine) arguments() ([]string, error) {
+	v := m.domain.VirtualMachine
+	b := &line{}
+	b.add("-name", m.domain.Name)
+	b.add("-uuid", m.domain.UUID)
+	b.add("-pidfile", filePID)
+	b.add("-machine", "q35,accel=tcg,smm=off,vmport=off,dump-guest-core=off,pflash0=firmware,pflash1=variables")
+	b.add("-cpu", "max")
+	b.add("-smp", fmt.Sprint(*v.ProcessorCount))
+	b.add("-m", fmt.Sprint(*v.MemoryMiB))
+	b.add("-nodefaults", "-no-user-config", "-display", "none")
+	b.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
+	// One boot is one process, and there is no way back into an earlier phase of it (docs/vbios.md, section 6).
+	b.add("-action", "reboot=shutdown,shutdown=poweroff,panic=pause")
+	b.add("-global", "ICH9-LPC.disable_s3=1")
+
+	b.add("-chardev", "socket,id=qmp,path="+socketQMP+",server=on,wait=off", "-mon", "chardev=qmp,mode=control")
+	b.add("-chardev", "pipe,id=events,path="+strings.TrimSuffix(fileEvents, ".out"), "-mon", "chardev=events,mode=control")
+
+	b.node(map[string]any{"driver": "file", "node-name": "firmware", "filename": m.host.Firmware, "read-only": true})
+	b.node(map[string]any{"driver": "file", "node-name": "variables", "filename": fileFlash})
+	b.add("-chardev", "socket,id=vbios,path="+socketVBIOS+",reconnect=1", "-device", "isa-serial,index=2,iobase=0x3e8,irq=11,chardev=vbios")
+	b.add("-device", "pci-testdev,romfile="+fileROM)
+
+	b.add("-chardev", "socket,id=console,path="+socketSerial+",server=on,wait=off", "-device", "isa-serial,index=0,chardev=console")
+	b.add("-device", "pvpanic")
+	// No device has a bootindex: with one, OVMF rewrites BootOrder at each start.
+	for i, d := range v.DiskImage {
+		path, err := m.host.image("DiskImage", *d)
+		if err != nil {
+			return nil, err
+		}
+		format := "raw"
+		if strings.HasSuffix(path, ".qcow2") {
+			format = "qcow2"
+		}
+		b.node(map[string]any{
+			"driver": format, "node-name": fmt.Sprintf("disk%d", i), "discard": "unmap",
+			"file": map[string]any{"driver": "file", "filename": path, "discard": "unmap"},
+		})
+		b.add("-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,serial=disk%d", i, i))
+	}
+	if *v.NetworkMode == generated.NetworkModeUser {
+		// The firmware has a driver of its own, so the card needs no ROM.
+		b.add("-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile=,mac="+m.mac())
+	}
+	if v.KernelImage != nil {
+		path, err := m.host.image("KernelImage", *v.KernelImage)
+		if err != nil {
+			return nil, err
+		}
+		b.add("-kernel", path)
+		if v.InitrdImage != nil {
+			if path, err = m.host.image("InitrdImage", *v.InitrdImage); err != nil {
+				return nil, err
+			}
+			b.add("-initrd", path)
+		}
+		if v.KernelArguments != "" {
+			b.add("-append", v.KernelArguments)
+		}
+	}
+	return b.words, b.err
+}
+
+// mac is the address of the network card: of QEMU's own range, and the end of the UUID.
+func (m *Machine) mac() string {
+	u := strings.ReplaceAll(m.domain.UUID, "-", "")
+	u = u[len(u)-6:]
+	return "52:54:00:" + u[:2] + ":" + u[2:4] + ":" + u[4:]
+}
+
+type line struct {
+	words []string
+	err   error
+}
+
+func (b *line) add(words ...string) { b.words = append(b.words, words...) }
+
+// node adds a block device's node, as JSON, so that a file's name may have commas.
+func (b *line) node(n map[string]any) {
+	text, err := json.Marshal(n)
+	if err != nil {
+		b.err = err
+	}
+	b.add("-blockdev", string(text))
+}

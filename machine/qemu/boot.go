@@ -1,0 +1,297 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/digitalocean/go-qemu/qmp"
+
+	"biosv/fault"
+	"biosv/generated"
+	"biosv/smm"
+)
+
+// boot is one boot of a machine, which is one process of QEMU.
+type boot struct {
+	machine  *Machine
+	process  *process
+	rendered []byte // its flash at the start; nil where biosv was away since
+
+	stop context.CancelFunc // of what answers the guest
+	work sync.WaitGroup
+
+	mu       sync.Mutex
+	monitor  *monitor
+	again    bool // it is to start again when it has ended
+	wasReset bool // and the guest was heard to ask its firmware for it
+}
+
+// startTime is how long QEMU may take until its monitor answers, on a host that is busy.
+const startTime = 20 * time.Second
+
+// commands are what the second monitor reads: with that it tells of all events.
+const commands = `{"execute":"qmp_capabilities"}` + "\n"
+
+// begin renders the flash and starts QEMU.
+func (m *Machine) begin(ctx context.Context) (b *boot, err error) {
+	program, err := m.host.tools()
+	if err != nil {
+		return nil, fault.Unavailable(fault.NotOnThisHost, 0, "The machine cannot start: %v.", err)
+	}
+	arguments, err := m.arguments()
+	if err != nil {
+		return nil, err
+	}
+	flash, secureBoot, err := m.host.Variables.Begin(ctx, m.domain.Name)
+	if err != nil {
+		return nil, err
+	}
+	if secureBoot && m.domain.VirtualMachine.KernelImage != nil {
+		return nil, fault.Conflict(fault.KernelUnchecked, "Secure Boot is on, and would not check the kernel that this machine is started with: switch it off, or make a machine without a kernel.")
+	}
+	if err := m.folder.clean(); err != nil {
+		return nil, err
+	}
+	for name, content := range map[string][]byte{fileFlash: flash, fileROM: m.host.ROM, fileCommands: []byte(commands), fileEvents: nil} {
+		if err := os.WriteFile(m.folder.at(name), content, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	log, err := os.OpenFile(m.folder.at(fileLog), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	l, err := m.folder.listen(socketVBIOS)
+	if err != nil {
+		return nil, err
+	}
+	b = &boot{machine: m, rendered: flash}
+	if b.process, err = launch(program, arguments, m.folder.path, log); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	b.answer(only{l, b.process.pid}, false)
+	if err := b.awaitMonitor(ctx); err != nil {
+		b.process.kill()
+		<-b.process.ended
+		b.close()
+		return nil, fault.Unavailable(fault.MachineUnavailable, 0, "QEMU did not start: %v.", errors.Join(err, b.complaint()))
+	}
+	return b, nil
+}
+
+// find finds the process that runs in the run folder; nil where there is none.
+func (m *Machine) find(ctx context.Context) (*boot, error) {
+	text, err := os.ReadFile(m.folder.at(filePID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", m.folder.at(filePID), err)
+	}
+	p, err := adopt(pid, "-uuid", m.domain.UUID)
+	if p == nil {
+		return nil, err
+	}
+	l, err := m.folder.listen(socketVBIOS)
+	if err != nil {
+		p.forget()
+		return nil, err
+	}
+	b := &boot{machine: m, process: p}
+	// Whether boot services have ended while nobody listened cannot be known: the guest has the fewer rights.
+	b.answer(only{l, p.pid}, true)
+	if _, err := b.asked(ctx); err != nil {
+		m.log.Warn("a machine that runs does not answer yet", "error", err)
+	}
+	return b, nil
+}
+
+// answer has the door answer the guest.
+func (b *boot) answer(l only, inside bool) {
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	b.work.Go(func() {
+		if err := b.machine.host.Door(ctx, b.machine.domain.Name, inside, l, b); err != nil && ctx.Err() == nil {
+			b.machine.log.Error("a guest's requests are not answered any more", "error", err)
+		}
+	})
+}
+
+// close lets go of the process, which may have ended.
+func (b *boot) close() {
+	b.stop()
+	b.mu.Lock()
+	monitor := b.monitor
+	b.monitor = nil
+	b.mu.Unlock()
+	if monitor != nil {
+		monitor.close()
+	}
+	b.process.forget()
+	b.work.Wait()
+}
+
+// complaint is the end of what QEMU wrote.
+func (b *boot) complaint() error {
+	text, err := os.ReadFile(b.machine.folder.at(fileLog))
+	if err != nil {
+		return err
+	}
+	const most = 1000
+	if len(text) == 0 {
+		return nil
+	}
+	return errors.New(strings.TrimSpace(string(text[max(0, len(text)-most):])))
+}
+
+// awaitMonitor waits until the monitor answers.
+func (b *boot) awaitMonitor(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	for {
+		_, err := b.asked(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-b.process.ended:
+			return errors.New("it ended")
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// asked gives the connection to the monitor, and makes it anew where it has ended.
+func (b *boot) asked(ctx context.Context) (*monitor, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.monitor != nil {
+		select {
+		case <-b.monitor.closed:
+			b.monitor = nil
+		default:
+			return b.monitor, nil
+		}
+	}
+	m, err := dial(ctx, b.machine.folder.socket(socketQMP), b.heard)
+	if err != nil {
+		return nil, err
+	}
+	b.monitor = m
+	return m, nil
+}
+
+func (b *boot) state(ctx context.Context) (generated.PowerState, error) {
+	m, err := b.asked(ctx)
+	if err != nil {
+		return "", err
+	}
+	return m.state(ctx)
+}
+
+func (b *boot) run(ctx context.Context, command string) error {
+	m, err := b.asked(ctx)
+	if err == nil {
+		err = m.run(ctx, command, nil)
+	}
+	if err != nil {
+		return fault.Unavailable(fault.MachineUnavailable, time.Second, "QEMU does not do %s: %v.", command, err)
+	}
+	return nil
+}
+
+// heard tells of what happens while the machine runs.
+func (b *boot) heard(e qmp.Event) {
+	if e.Event != "GUEST_PANICKED" {
+		return
+	}
+	m := b.machine
+	if err := m.supervisor.Report(m.life, smm.Event{
+		Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.OperatingSystemPanicked",
+		Message: "The operating system panicked. The machine stands still.",
+	}); err != nil && m.life.Err() == nil {
+		m.log.Error("an event of a machine could not be written", "event", e.Event, "error", err)
+	}
+}
+
+// how says how the boot ended.
+func (b *boot) how() end {
+	how, err := lastEnd(b.machine.folder.at(fileEvents))
+	if err != nil {
+		b.machine.log.Error("how a machine ended cannot be read", "error", err)
+	}
+	return how
+}
+
+// startsAgain says whether the machine starts again after such an end.
+func (b *boot) startsAgain(how end) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return how == guestReset || how == firmwareReset || b.again && how == guestShutdown
+}
+
+func (b *boot) wantAgain(again bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.again = again
+}
+
+// Arrived takes over what the firmware wrote to its flash before its thin virtual BIOS came. What cannot be taken over
+// does not keep the guest from its variables.
+func (b *boot) Arrived(ctx context.Context) error {
+	if b.rendered == nil {
+		return nil
+	}
+	m := b.machine
+	found, err := os.ReadFile(m.folder.at(fileFlash))
+	if err == nil {
+		err = m.host.Variables.TakeOver(ctx, m.domain.Name, b.rendered, found)
+	}
+	if err != nil {
+		m.log.Error("what the firmware wrote to its flash is lost", "error", err)
+	}
+	b.rendered = nil
+	return nil
+}
+
+// ExitBootServices writes down that the operating system has taken over. The phase is kept by the door as long as biosv
+// lives, and biosv that is started anew takes every guest for one in its operating system.
+func (b *boot) ExitBootServices(ctx context.Context) error {
+	return b.machine.supervisor.Report(ctx, smm.Event{
+		Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.OperatingSystemStarted", Message: "The firmware has handed the machine over to its operating system.",
+	})
+}
+
+// resetTypes are the names of EFI_RESET_TYPE (UEFI 2.10, 8.5.1).
+var resetTypes = [...]string{"EfiResetCold", "EfiResetWarm", "EfiResetShutdown", "EfiResetPlatformSpecific"}
+
+// ResetSystem writes down, once in a boot, that the guest asked its firmware for a reset.
+func (b *boot) ResetSystem(ctx context.Context, kind uint32) error {
+	b.mu.Lock()
+	told := b.wasReset
+	b.wasReset = true
+	b.mu.Unlock()
+	if told {
+		return nil
+	}
+	name := fmt.Sprintf("reset type %d", kind)
+	if int(kind) < len(resetTypes) {
+		name = resetTypes[kind]
+	}
+	return b.machine.supervisor.Report(ctx, smm.Event{
+		Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.ResetRequested", Message: "The guest asked its firmware for a reset: " + name + ".",
+	})
+}

@@ -1,0 +1,111 @@
+package qemu
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// folder is a run folder, held open: a socket in it is named by the handle, because a socket's path has 107 bytes at
+// most and a folder's may have more.
+type folder struct {
+	path string
+	file *os.File
+}
+
+func openFolder(path string) (*folder, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("make the run folder: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &folder{path, f}, nil
+}
+
+// The files of a run folder.
+const (
+	fileFlash    = "variables.fd"
+	fileROM      = "vbios.rom"
+	socketVBIOS  = "vbios"
+	socketQMP    = "qmp"
+	socketSerial = "console"
+	fileCommands = "events.in"
+	fileEvents   = "events.out"
+	fileLog      = "log"
+	filePID      = "pid"
+)
+
+func (f *folder) at(name string) string { return filepath.Join(f.path, name) }
+
+func (f *folder) socket(name string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", f.file.Fd(), name)
+}
+
+// clean takes everything away that a boot left.
+func (f *folder) clean() error {
+	names, err := os.ReadDir(f.path)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := os.RemoveAll(f.at(n.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listen makes a socket anew.
+func (f *folder) listen(name string) (*net.UnixListener, error) {
+	if err := os.Remove(f.at(name)); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: f.socket(name), Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", f.at(name), err)
+	}
+	return l, nil
+}
+
+func (f *folder) close() error { return f.file.Close() }
+
+// only accepts connections of one process.
+type only struct {
+	*net.UnixListener
+	pid int
+}
+
+// Accept refuses those of others.
+func (o only) Accept() (net.Conn, error) {
+	for {
+		conn, err := o.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if pid, err := peer(conn); err == nil && pid == o.pid {
+			return conn, nil
+		}
+		conn.Close()
+	}
+}
+
+// peer gives the process at the other end of a connection (unix(7), SO_PEERCRED).
+func peer(conn *net.UnixConn) (pid int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	if e := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); e != nil {
+		return 0, e
+	}
+	if err != nil {
+		return 0, err
+	}
+	return int(cred.Pid), nil
+}

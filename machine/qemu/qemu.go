@@ -1,0 +1,128 @@
+// Package qemu is virtual machines under QEMU, with the UEFI firmware OVMF and a thin virtual BIOS in an option ROM, so
+// that the variables of firmware and operating system live in BIOS.v. Begin with [New]; a domain's machine comes from
+// [Host.Open].
+//
+// One boot is one process of QEMU: a reset from inside ends it, and the next one is begun with flash that is rendered
+// anew. A process outlives biosv, and is found again. Everything that a machine has of its own
+// while it runs lies in its run folder, is scratch, and is named relative to it, so that no path is too long for a
+// socket:
+//
+//	variables.fd           the flash that the firmware reads before the thin virtual BIOS comes
+//	vbios.rom, vbios       the thin virtual BIOS, and the socket on which it asks
+//	qmp                    the socket of QEMU's monitor
+//	events.in, events.out  a second monitor that only writes down what happens, also while biosv is away
+//	console                the socket of the first serial port
+//	pid, log               QEMU's process, and what it complains of
+//
+// What a machine is doing is asked of QEMU whenever somebody wants to know. What became of a boot that ended is read
+// from events.out.
+package qemu
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"biosv/generated"
+	"biosv/smm"
+)
+
+// Variables keeps the UEFI variables of domains.
+type Variables interface {
+	// Begin begins a boot, and gives its flash and whether Secure Boot is on in it.
+	Begin(ctx context.Context, domain string) (flash []byte, secureBoot bool, err error)
+	// TakeOver takes what a boot's firmware changed in its flash before it asked for its variables: rendered is what
+	// the flash was, found what it is.
+	TakeOver(ctx context.Context, domain string, rendered, found []byte) error
+}
+
+// Boot is what a [Door] tells of the boot of the guest that it answers.
+type Boot interface {
+	Arrived(ctx context.Context) error
+	ExitBootServices(ctx context.Context) error
+	ResetSystem(ctx context.Context, kind uint32) error
+}
+
+// Door answers a guest of a domain on connections of its own socket, until ctx ends; then the listener is closed. Inside
+// says that the guest may be in its operating system already.
+type Door func(ctx context.Context, domain string, inside bool, l net.Listener, b Boot) error
+
+// Config is what a [Host] is made of.
+type Config struct {
+	Folder    string            // of the run folders
+	Pools     map[string]string // folders of images, by the names of pools
+	Program   string            // of QEMU; empty means qemu-system-x86_64 of the search path
+	Firmware  string            // OVMF's code; empty means Debian's without system management mode
+	ROM       []byte            // the thin virtual BIOS
+	Variables Variables
+	Door      Door
+	Log       *slog.Logger
+}
+
+// Debian's OVMF without system management mode, and QEMU.
+const (
+	DefaultFirmware = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+	DefaultProgram  = "qemu-system-x86_64"
+)
+
+// variableStorage is how many bytes of variables the flash takes whose code is DefaultFirmware.
+const variableStorage = 0x3ff9c
+
+// Host makes machines of this host.
+type Host struct{ Config }
+
+// New makes a Host.
+func New(c Config) *Host {
+	if c.Program == "" {
+		c.Program = DefaultProgram
+	}
+	if c.Firmware == "" {
+		c.Firmware = DefaultFirmware
+	}
+	return &Host{c}
+}
+
+var _ smm.Opener = (*Host)(nil).Open
+
+// Open gives the machine of a domain. A process of it that runs is found by [Machine.Resume].
+func (h *Host) Open(_ context.Context, d smm.Domain, settings smm.Settings, s smm.Supervisor) (smm.Machine, error) {
+	if d.VirtualMachine == nil {
+		return nil, fmt.Errorf("the domain %s has no definition of a virtual machine", d.Name)
+	}
+	folder, err := openFolder(filepath.Join(h.Folder, d.Name))
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{host: h, domain: d, supervisor: s, folder: folder, log: h.Log.With("domain", d.Name), settings: settings}
+	m.life, m.end = context.WithCancel(context.Background())
+	return m, nil
+}
+
+// tools finds what a start needs, and says what to install where it is missing.
+func (h *Host) tools() (program string, err error) {
+	if program, err = exec.LookPath(h.Program); err != nil {
+		return "", fmt.Errorf("%w; install the Debian package qemu-system-x86", err)
+	}
+	if _, err := os.Stat(h.Firmware); err != nil {
+		return "", fmt.Errorf("%w; install the Debian package ovmf", err)
+	}
+	return program, nil
+}
+
+var (
+	_ smm.Firmware = (*Machine)(nil)
+	_ smm.Resumer  = (*Machine)(nil)
+	_ Boot         = (*boot)(nil)
+)
+
+// Registry is empty.
+func (m *Machine) Registry() generated.GetAttributeRegistryReply {
+	return generated.GetAttributeRegistryReply{RegistryId: "BiosVQemuAttributeRegistry.v1_0_0"}
+}
+
+// VariableStorage is how many bytes of variables the flash takes.
+func (m *Machine) VariableStorage() uint64 { return variableStorage }
