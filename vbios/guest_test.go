@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,10 +28,7 @@ import (
 	"biosv/vbios"
 )
 
-var (
-	global = uuid.MustParse("8be4df61-93ca-11d2-aa0d-00e098032b8c")
-	own    = uuid.MustParse("5e0ad1f4-7c52-4b3c-9d0c-2f6a1f7b8c11")
-)
+var own = uuid.MustParse("5e0ad1f4-7c52-4b3c-9d0c-2f6a1f7b8c11")
 
 const (
 	nonVolatile = 1
@@ -208,8 +206,9 @@ func (s *service) end() {
 	s.done.Wait()
 }
 
-// commandLine has the kernel reset through the firmware, which Linux does not do by itself.
-const commandLine = "console=ttyS0 quiet panic=-1 cryptomgr.notests reboot=efi"
+// commandLine has the kernel reset through the firmware, which Linux does not do by itself, and log the memory
+// attributes.
+const commandLine = "console=ttyS0 quiet panic=-1 cryptomgr.notests reboot=efi efi=debug"
 
 // machine is what QEMU needs for a thin virtual BIOS that asks on a socket.
 func machine(t *testing.T, socket string) []string {
@@ -316,6 +315,28 @@ func TestAGuestHasTheVariablesOfTheService(t *testing.T) {
 			}
 		}
 	})
+	t.Run("its code can be executed and not written, and nothing else has changed", func(t *testing.T) {
+		table := g.Do(t, "run /bin/efivars log memattr:")
+		code := 0
+		for _, entry := range table {
+			m := attribute.FindStringSubmatch(entry)
+			if m == nil {
+				continue
+			}
+			from, _ := strconv.ParseUint(m[1], 16, 64)
+			to, _ := strconv.ParseUint(m[2], 16, 64)
+			protected, readOnly := strings.Contains(m[3], "XP"), strings.Contains(m[3], "RO")
+			if protected == readOnly {
+				t.Errorf("it can be written and executed, or neither: %s", entry)
+			}
+			if readOnly && to-from == codePages<<12-1 {
+				code++
+			}
+		}
+		if code != 1 {
+			t.Errorf("%d ranges have the size of the driver's code:\n%s", code, strings.Join(table, "\n"))
+		}
+	})
 	t.Run("the operating system lists what it may see", func(t *testing.T) {
 		list := g.Do(t, "run /bin/efivars list")
 		for name, want := range map[string]bool{"Outside": true, "FirmwareOnly": false} {
@@ -390,6 +411,11 @@ func TestAGuestHasTheVariablesOfTheService(t *testing.T) {
 		}
 	})
 }
+
+// attribute is how Linux shows an entry of the memory attributes table.
+var attribute = regexp.MustCompile(`memattr:  0x([0-9a-f]+)-0x([0-9a-f]+) \[Runtime (?:Code|Data)(.*)\]`)
+
+const codePages = 5
 
 const (
 	soon = 10 * time.Millisecond

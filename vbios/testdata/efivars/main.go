@@ -5,6 +5,7 @@
 //	efivars read NAME-GUID           what the file has, in hexadecimal, and how long it took; or the error
 //	efivars write NAME-GUID HEX      attributes and data, in one write
 //	efivars time NAME-GUID COUNT     how long a read takes on average
+//	efivars log TEXT                 the lines of the kernel's log that have a text
 //	efivars hold DEVICE              reads a serial port for ever
 //	efivars reset                    resets the machine, a moment later
 package main
@@ -15,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -44,6 +46,8 @@ func run(args []string) error {
 		return write(args[1], args[2])
 	case len(args) == 3 && args[0] == "time":
 		return measure(args[1], args[2])
+	case len(args) == 2 && args[0] == "log":
+		return log(args[1])
 	case len(args) == 2 && args[0] == "hold":
 		return hold(args[1])
 	case len(args) == 1 && args[0] == "reset":
@@ -124,6 +128,20 @@ func measure(name, count string) error {
 		}
 	}
 	fmt.Println(time.Since(start).Microseconds() / int64(n))
+	return nil
+}
+
+func log(text string) error {
+	b := make([]byte, 1<<20)
+	n, err := unix.Klogctl(unix.SYSLOG_ACTION_READ_ALL, b)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(b[:n])) {
+		if strings.Contains(line, text) {
+			fmt.Print(line)
+		}
+	}
 	return nil
 }
 
