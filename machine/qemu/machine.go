@@ -283,6 +283,12 @@ func (m *Machine) Configure(_ context.Context, settings smm.Settings) error {
 // Close lets go of the machine, which goes on.
 func (m *Machine) Close() error {
 	m.end()
+	err := m.letGo()
+	m.work.Wait() // for those who have seen the end, or see it now that acts is free
+	return errors.Join(err, m.folder.close())
+}
+
+func (m *Machine) letGo() error {
 	m.acts.Lock()
 	defer m.acts.Unlock()
 	m.mu.Lock()
@@ -291,9 +297,7 @@ func (m *Machine) Close() error {
 	m.mu.Unlock()
 	if b != nil {
 		b.close()
-	} else if err := os.RemoveAll(m.folder.path); err != nil {
-		return err
+		return nil
 	}
-	m.work.Wait()
-	return m.folder.close()
+	return os.RemoveAll(m.folder.path)
 }

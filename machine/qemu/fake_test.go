@@ -1,0 +1,164 @@
+package qemu
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// fakeName is what the test's own program is called where it stands for QEMU.
+const fakeName = "fake-qemu"
+
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == fakeName {
+		if err := (&fake{status: "running"}).run(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// fake is a QEMU of which there is nothing but its monitors and its sockets. It does what it is told on the socket of
+// the console, line by line:
+//
+//	status NAME   what query-status gives from now on
+//	event JSON    an event, for both monitors
+//	silence       the monitor answers nothing more
+//	heard         gives the commands that the monitor got
+//	vbios TEXT    says it on the socket of the thin virtual BIOS, and gives the answer
+//	exit          ends
+type fake struct {
+	mu       sync.Mutex
+	status   string
+	silent   bool
+	heard    []string
+	monitors []net.Conn
+}
+
+func (f *fake) run() error {
+	if strings.Contains(strings.Join(os.Args, " "), "-m 666") {
+		return fmt.Errorf("fake-qemu: cannot set up guest memory")
+	}
+	if err := os.WriteFile(filePID, fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
+		return err
+	}
+	control, err := net.Listen("unix", socketSerial)
+	if err != nil {
+		return err
+	}
+	monitor, err := net.Listen("unix", socketQMP)
+	if err != nil {
+		return err
+	}
+	go f.accept(monitor)
+	for {
+		conn, err := control.Accept()
+		if err != nil {
+			return err
+		}
+		for lines := bufio.NewScanner(conn); lines.Scan(); {
+			answer, err := f.obey(lines.Text())
+			if err != nil {
+				answer = err.Error()
+			}
+			fmt.Fprintln(conn, answer)
+		}
+	}
+}
+
+func (f *fake) obey(line string) (answer string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	word, rest, _ := strings.Cut(line, " ")
+	switch word {
+	case "status":
+		f.status = rest
+	case "event":
+		return "", f.tell(rest)
+	case "silence":
+		f.silent = true
+	case "heard":
+		return strings.Join(f.heard, " "), nil
+	case "vbios":
+		conn, err := net.Dial("unix", socketVBIOS)
+		if err != nil {
+			return "", err
+		}
+		defer conn.Close()
+		fmt.Fprintln(conn, rest)
+		answer, err := bufio.NewReader(conn).ReadString('\n')
+		return strings.TrimSpace(answer), err
+	case "exit":
+		os.Exit(0)
+	}
+	return "", nil
+}
+
+// tell gives an event to both monitors.
+func (f *fake) tell(event string) error {
+	events, err := os.OpenFile(fileEvents, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	defer events.Close()
+	if _, err := fmt.Fprintln(events, event); err != nil {
+		return err
+	}
+	for _, m := range f.monitors {
+		fmt.Fprintln(m, event)
+	}
+	return nil
+}
+
+func (f *fake) accept(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		fmt.Fprintln(conn, `{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}}, "capabilities": []}}`)
+		f.mu.Lock()
+		f.monitors = append(f.monitors, conn)
+		f.mu.Unlock()
+		go func() {
+			for commands := json.NewDecoder(conn); ; {
+				var command struct{ Execute string }
+				if commands.Decode(&command) != nil {
+					return
+				}
+				f.answer(conn, command.Execute)
+			}
+		}()
+	}
+}
+
+func (f *fake) answer(conn net.Conn, command string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.silent {
+		return
+	}
+	f.heard = append(f.heard, command)
+	switch command {
+	case "query-status":
+		fmt.Fprintf(conn, "{\"return\": {\"status\": %q}}\n", f.status)
+	case "quit":
+		fmt.Fprintln(conn, `{"return": {}}`)
+		_ = f.tell(`{"event": "SHUTDOWN", "data": {"guest": false, "reason": "host-qmp-quit"}}`)
+		os.Exit(0)
+	case "inject-nmi":
+		fmt.Fprintln(conn, `{"error": {"class": "GenericError", "desc": "machine does not provide NMIs"}}`)
+	default:
+		fmt.Fprintln(conn, `{"return": {}}`)
+	}
+}

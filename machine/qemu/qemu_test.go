@@ -1,0 +1,433 @@
+package qemu
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"biosv/generated"
+	"biosv/smm"
+)
+
+// bench is a host whose QEMU is the fake, and one domain of it.
+type bench struct {
+	*testing.T
+	host    *Host
+	domain  smm.Domain
+	machine *Machine
+	image   string // a file of the pool images
+
+	mu         sync.Mutex
+	secureBoot bool
+	refuse     error // of the next starts
+	starts     int
+	events     []string // ids
+	taken      []string // what the firmware had written
+	inside     []bool   // of each door
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{T: t}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, firmware, pool := filepath.Join(t.TempDir(), fakeName), filepath.Join(t.TempDir(), "CODE.fd"), t.TempDir()
+	if err := os.Symlink(self, program); err != nil {
+		t.Fatal(err)
+	}
+	b.image = filepath.Join(pool, "disk.qcow2")
+	for _, file := range []string{firmware, b.image} {
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.host = New(Config{
+		Folder: filepath.Join(t.TempDir(), strings.Repeat("long", 30)), Pools: map[string]string{"images": pool}, Program: program, Firmware: firmware,
+		ROM: []byte("rom"), Variables: b, Door: b.door, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	b.domain = smm.Domain{Name: "web1", UUID: "5b1f6d0e-0c57-4a0c-9d2e-0d6a4c0a1b2c", VirtualMachine: &generated.VirtualMachine{}}
+	if err := b.host.Define(b.domain.VirtualMachine); err != nil {
+		t.Fatal(err)
+	}
+	b.open()
+	t.Cleanup(func() {
+		if b.machine.running() != nil {
+			b.reset(generated.ResetTypeForceOff)
+		}
+		if err := b.machine.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// open opens the machine, as biosv that starts does.
+func (b *bench) open() {
+	b.Helper()
+	m, err := b.host.Open(b.Context(), b.domain, nil, b)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.machine = m.(*Machine)
+	b.machine.Resume(b.Context())
+}
+
+// door echoes, and tells the boot of what it hears.
+func (b *bench) door(ctx context.Context, _ string, inside bool, l net.Listener, boot Boot) error {
+	b.mu.Lock()
+	b.inside = append(b.inside, inside)
+	b.mu.Unlock()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		text, _ := bufio.NewReader(conn).ReadString('\n')
+		switch strings.TrimSpace(text) {
+		case "arrived":
+			err = boot.Arrived(ctx)
+		case "exit":
+			err = boot.ExitBootServices(ctx)
+		case "reset":
+			err = boot.ResetSystem(ctx, 1)
+		}
+		fmt.Fprintf(conn, "%s %v\n", strings.TrimSpace(text), err)
+		conn.Close()
+	}
+}
+
+func (b *bench) Starting(context.Context) (smm.Settings, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.starts++
+	return nil, b.refuse
+}
+
+func (b *bench) Report(_ context.Context, e smm.Event) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.events = append(b.events, strings.TrimPrefix(e.MessageID, "BiosV.1.0."))
+	return nil
+}
+
+func (b *bench) Begin(context.Context, string) ([]byte, bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return []byte("rendered"), b.secureBoot, nil
+}
+
+func (b *bench) TakeOver(_ context.Context, _ string, rendered, found []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.taken = append(b.taken, string(rendered)+"/"+string(found))
+	return nil
+}
+
+func (b *bench) told() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.events)
+}
+
+func (b *bench) reset(how generated.ResetType) {
+	b.Helper()
+	if err := b.machine.Reset(context.Background(), how); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *bench) power() generated.PowerState {
+	b.Helper()
+	state, err := b.machine.Power(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return state
+}
+
+// say tells the fake something.
+func (b *bench) say(line string) string {
+	b.Helper()
+	conn, err := net.Dial("unix", b.machine.folder.socket(socketSerial))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintln(conn, line)
+	answer, _ := bufio.NewReader(conn).ReadString('\n')
+	return strings.TrimSpace(answer)
+}
+
+// end has the fake end as QEMU does for a reason.
+func (b *bench) end(reason end) {
+	b.Helper()
+	b.say(fmt.Sprintf(`event {"event": "SHUTDOWN", "data": {"guest": true, "reason": %q}}`, reason))
+	b.say("exit")
+}
+
+func (b *bench) eventually(what string, so func() bool) {
+	b.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.Fatalf("it is not so: %s", what)
+		}
+	}
+}
+
+func TestAMachineIsWhatItsMonitorSays(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	if state := b.power(); state != generated.PowerStateOff {
+		t.Errorf("it is %s before it was started", state)
+	}
+	b.reset(generated.ResetTypeOn)
+	for _, row := range []struct {
+		status string
+		want   generated.PowerState
+	}{
+		{"running", generated.PowerStateOn}, {"prelaunch", generated.PowerStatePoweringOn}, {"shutdown", generated.PowerStatePoweringOff},
+		{"paused", generated.PowerStatePaused}, {"guest-panicked", generated.PowerStatePaused}, {"io-error", generated.PowerStatePaused},
+		{"internal-error", generated.PowerStatePaused}, {"running", generated.PowerStateOn},
+	} {
+		b.say("status " + row.status)
+		if state := b.power(); state != row.want {
+			t.Errorf("where QEMU says %s it is %s, not %s", row.status, state, row.want)
+		}
+	}
+	b.say("status dancing")
+	var unavailable *generated.UnavailableFault
+	if state, err := b.machine.Power(t.Context()); !errors.As(err, &unavailable) {
+		t.Errorf("where QEMU says what is not known it is %s, %v", state, err)
+	}
+}
+
+func TestABootEndsForAReasonAndIsFollowedByAnotherAfterAReset(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		reason end
+		event  string
+		again  bool
+	}{
+		{guestReset, "MachineReset", true}, {firmwareReset, "MachineReset", true}, {guestShutdown, "MachineOff", false},
+		{guestPanic, "OperatingSystemPanicked", false}, {"host-signal", "MachineStopped", false},
+	} {
+		t.Run(string(row.reason), func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.reset(generated.ResetTypeOn)
+			first := b.machine.running().process.pid
+			b.end(row.reason)
+			b.eventually("the log tells of it", func() bool { return slices.Contains(b.told(), row.event) })
+			if row.again {
+				b.eventually("another process runs", func() bool { p := b.machine.running(); return p != nil && p.process.pid != first })
+				b.eventually("it is on", func() bool { return b.power() == generated.PowerStateOn })
+			} else if state := b.power(); state != generated.PowerStateOff {
+				t.Errorf("it is %s", state)
+			}
+			if want := map[bool]int{true: 2, false: 1}[row.again]; b.starts != want {
+				t.Errorf("there were %d starts, not %d", b.starts, want)
+			}
+		})
+	}
+}
+
+func TestAKilledProcessIsOff(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	if err := syscall.Kill(b.machine.running().process.pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	b.eventually("it is off", func() bool { return b.power() == generated.PowerStateOff })
+	b.eventually("the log tells of it", func() bool { return slices.Equal(b.told(), []string{"MachineKilled"}) })
+	b.reset(generated.ResetTypePushPowerButton)
+	if state := b.power(); state != generated.PowerStateOn {
+		t.Errorf("after another start it is %s", state)
+	}
+}
+
+func TestResetsReachQEMU(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	first := b.machine.running().process.pid
+	b.reset(generated.ResetTypeGracefulShutdown)
+	b.reset(generated.ResetTypeGracefulRestart)
+	if heard := b.say("heard"); strings.Count(heard, "system_powerdown") != 2 {
+		t.Errorf("QEMU heard %s", heard)
+	}
+	var unavailable *generated.UnavailableFault
+	if err := b.machine.Reset(t.Context(), generated.ResetTypeNmi); !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "machine does not provide NMIs") {
+		t.Errorf("what QEMU refuses is answered with %v", err)
+	}
+	b.end(guestShutdown) // of its operating system, which was asked for a restart
+	b.eventually("another process runs", func() bool { p := b.machine.running(); return p != nil && p.process.pid != first })
+	second := b.machine.running().process.pid
+	b.reset(generated.ResetTypeForceRestart)
+	if third := b.machine.running().process.pid; third == second || b.power() != generated.PowerStateOn {
+		t.Error("a restart by force is no other process")
+	}
+	b.reset(generated.ResetTypeForceOff)
+	if state := b.power(); state != generated.PowerStateOff {
+		t.Errorf("it is %s", state)
+	}
+	var conflict *generated.ConflictFault
+	if err := b.machine.Reset(t.Context(), generated.ResetTypeForceRestart); !errors.As(err, &conflict) {
+		t.Errorf("a restart of what is off: %v", err)
+	}
+	if told := b.told(); slices.Contains(told, "MachineKilled") {
+		t.Errorf("what was asked for is told of as an accident: %q", told)
+	}
+}
+
+func TestAProcessThatDoesNotAnswerIsTakenItsPower(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	b.say("silence")
+	var unavailable *generated.UnavailableFault
+	if state, err := b.machine.Power(t.Context()); !errors.As(err, &unavailable) {
+		t.Errorf("it is %s, %v", state, err)
+	}
+	b.reset(generated.ResetTypeForceOff)
+	if state := b.power(); state != generated.PowerStateOff {
+		t.Errorf("it is %s", state)
+	}
+}
+
+func TestAMachineOutlivesWhoStartedIt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	pid := b.machine.running().process.pid
+	again := func() {
+		t.Helper()
+		if err := b.machine.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again()
+	b.open()
+	if p := b.machine.running(); p == nil || p.process.pid != pid || b.power() != generated.PowerStateOn {
+		t.Fatal("it was not found again")
+	}
+	if answer := b.say("vbios hello"); answer != "hello <nil>" {
+		t.Errorf("its guest is answered %q", answer)
+	}
+	if !slices.Equal(b.inside, []bool{false, true}) {
+		t.Errorf("its guest counts as one in its operating system: %t", b.inside)
+	}
+	for _, row := range []struct {
+		reason end
+		event  string
+		state  generated.PowerState
+	}{{guestReset, "MachineReset", generated.PowerStateOn}, {guestShutdown, "MachineOff", generated.PowerStateOff}} {
+		say := b.machine.folder.at(socketSerial)
+		folder, err := openFolder(b.machine.folder.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again()
+		b.machine.folder = folder // to speak with the fake while nobody watches
+		b.end(row.reason)
+		b.eventually("it has ended", func() bool {
+			conn, err := net.Dial("unix", folder.socket(socketSerial))
+			if err == nil {
+				conn.Close()
+			}
+			return err != nil
+		})
+		if err := folder.close(); err != nil {
+			t.Fatal(err)
+		}
+		b.open()
+		b.eventually("the log tells of "+string(row.reason), func() bool { return slices.Contains(b.told(), row.event) })
+		b.eventually(say+" is "+string(row.state), func() bool { return b.power() == row.state })
+	}
+}
+
+func TestOnlyTheMachinesOwnProcessIsAnswered(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	conn, err := net.Dial("unix", b.machine.folder.socket(socketVBIOS))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintln(conn, "hello")
+	if answer, err := bufio.NewReader(conn).ReadString('\n'); err == nil {
+		t.Errorf("another process is answered %q", answer)
+	}
+	if answer := b.say("vbios hello"); answer != "hello <nil>" {
+		t.Errorf("its own is answered %q", answer)
+	}
+}
+
+func TestWhatTheGuestSaysOfItsBoot(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	if err := os.WriteFile(b.machine.folder.at(fileFlash), []byte("written"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"arrived", "arrived", "exit", "reset", "reset"} {
+		if answer := b.say("vbios " + line); answer != line+" <nil>" {
+			t.Errorf("%s is answered %q", line, answer)
+		}
+	}
+	if !slices.Equal(b.taken, []string{"rendered/written"}) {
+		t.Errorf("%q was taken over", b.taken)
+	}
+	if told := b.told(); !slices.Equal(told, []string{"OperatingSystemStarted", "ResetRequested"}) {
+		t.Errorf("the log tells of %q", told)
+	}
+	b.say(`event {"event": "GUEST_PANICKED", "data": {"action": "pause"}}`)
+	b.eventually("the log tells of the panic", func() bool { return slices.Contains(b.told(), "OperatingSystemPanicked") })
+}
+
+func TestAStartThatCannotBe(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	refused := func(what string) {
+		t.Helper()
+		if err := b.machine.Reset(t.Context(), generated.ResetTypeOn); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("it is answered with %v", err)
+		}
+		if state := b.power(); state != generated.PowerStateOff {
+			t.Errorf("it is %s", state)
+		}
+	}
+	b.domain.VirtualMachine.MemoryMiB = new(generated.MemoryMiB(666))
+	refused("cannot set up guest memory")
+	b.domain.VirtualMachine.MemoryMiB = new(generated.MemoryMiB(64))
+	b.domain.VirtualMachine.KernelImage = new(generated.ImageName("images/disk.qcow2"))
+	b.secureBoot = true
+	refused("Secure Boot is on")
+	b.secureBoot = false
+	b.domain.VirtualMachine.DiskImage = []*generated.ImageName{new(generated.ImageName("images/gone.raw"))}
+	refused(`no image "gone.raw"`)
+	b.domain.VirtualMachine.DiskImage = nil
+	b.refuse = errors.New("the disk is full")
+	refused("the disk is full")
+	b.refuse = nil
+	b.reset(generated.ResetTypeOn)
+	b.refuse = errors.New("the disk is full")
+	b.end(guestReset)
+	b.eventually("the log tells that it stays off", func() bool { return slices.Contains(b.told(), "StartFailed") })
+	b.eventually("it is off", func() bool { return b.power() == generated.PowerStateOff })
+}
