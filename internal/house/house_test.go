@@ -92,7 +92,6 @@ var layers = []layer{
 	{"security", nil},
 	{"generated", []string{"envelope", "security"}},
 	{"fault", []string{"envelope", "generated", "store"}},
-	{"machine/qemu", []string{"fault", "generated", "smm"}},
 	{"machine/", []string{"fault", "generated", "machine", "smm"}},
 	{"machine", []string{"generated"}},
 	{"smm/eventlog", []string{"generated", "security/audit", "smm", "store"}},

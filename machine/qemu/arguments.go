@@ -9,20 +9,20 @@ import (
 )
 
 // arguments are QEMU's for a boot. All files but those of the host are named relative to the run folder.
-func (m *Machine) arguments() ([]string, error) {
+func (m *Machine) arguments(s setup) ([]string, error) {
 	v := m.domain.VirtualMachine
 	b := &line{}
 	b.add("-name", m.domain.Name)
 	b.add("-uuid", m.domain.UUID)
 	b.add("-pidfile", filePID)
 	b.add("-machine", "q35,accel=tcg,smm=off,vmport=off,dump-guest-core=off,pflash0=firmware,pflash1=variables")
-	b.add("-cpu", "max")
+	b.add("-cpu", s.cpu())
 	b.add("-smp", fmt.Sprint(*v.ProcessorCount))
 	b.add("-m", fmt.Sprint(*v.MemoryMiB))
 	b.add("-nodefaults", "-no-user-config", "-display", "none")
 	b.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
 	// One boot is one process, and there is no way back into an earlier phase of it (docs/vbios.md, section 6).
-	b.add("-action", "reboot=shutdown,shutdown=poweroff,panic=pause")
+	b.add("-action", "reboot=shutdown,shutdown=poweroff,panic="+panicActions[s["PanicAction"]])
 	b.add("-global", "ICH9-LPC.disable_s3=1")
 
 	b.add("-chardev", "socket,id=qmp,path="+socketQMP+",server=on,wait=off", "-mon", "chardev=qmp,mode=control")
@@ -35,6 +35,14 @@ func (m *Machine) arguments() ([]string, error) {
 
 	b.add("-chardev", "socket,id=console,path="+socketSerial+",server=on,wait=off", "-device", "isa-serial,index=0,chardev=console")
 	b.add("-device", "pvpanic")
+	if action, ok := watchdogActions[s["Watchdog"]]; ok {
+		b.add("-device", "i6300esb", "-action", "watchdog="+action)
+	}
+	b.add("-smbios", s.smbios(1, "manufacturer", "SystemManufacturer", "product", "SystemProductName", "family", "SystemFamily", "sku", "SkuNumber", "serial", "SerialNumber"))
+	b.add("-smbios", s.smbios(3, "asset", "AssetTag"))
+	if seconds := s["BootTimeoutSeconds"]; seconds != "0" {
+		b.add("-boot", "menu=on,splash-time="+seconds+"000") // ms
+	}
 	// No device has a bootindex: with one, OVMF rewrites BootOrder at each start.
 	for i, d := range v.DiskImage {
 		path, err := m.host.image("DiskImage", *d)
@@ -73,6 +81,12 @@ func (m *Machine) arguments() ([]string, error) {
 	}
 	return b.words, b.err
 }
+
+// What the values of attributes are in QEMU's option action.
+var (
+	panicActions    = map[string]string{"StandStill": "pause", "PowerOff": "shutdown", "Restart": "shutdown"}
+	watchdogActions = map[string]string{"Restart": "reset", "PowerOff": "poweroff"}
+)
 
 // mac is the address of the network card: of QEMU's own range, and the end of the UUID.
 func (m *Machine) mac() string {

@@ -40,12 +40,12 @@ const startTime = 20 * time.Second
 const commands = `{"execute":"qmp_capabilities"}` + "\n"
 
 // begin renders the flash and starts QEMU.
-func (m *Machine) begin(ctx context.Context) (b *boot, err error) {
+func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 	program, err := m.host.tools()
 	if err != nil {
 		return nil, fault.Unavailable(fault.NotOnThisHost, 0, "The machine cannot start: %v.", err)
 	}
-	arguments, err := m.arguments()
+	arguments, err := m.arguments(s)
 	if err != nil {
 		return nil, err
 	}
@@ -215,13 +215,13 @@ func (b *boot) run(ctx context.Context, command string) error {
 
 // heard tells of what happens while the machine runs.
 func (b *boot) heard(e qmp.Event) {
-	if e.Event != "GUEST_PANICKED" {
+	if e.Event != "GUEST_PANICKED" || e.Data["action"] != "pause" { // other actions end it, which is told then
 		return
 	}
 	m := b.machine
 	if err := m.supervisor.Report(m.life, smm.Event{
 		Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.OperatingSystemPanicked",
-		Message: "The operating system panicked. The machine stands still.",
+		Message: "The operating system panicked, and the machine stands still.",
 	}); err != nil && m.life.Err() == nil {
 		m.log.Error("an event of a machine could not be written", "event", e.Event, "error", err)
 	}
@@ -239,8 +239,9 @@ func (b *boot) how() end {
 // startsAgain says whether the machine starts again after such an end.
 func (b *boot) startsAgain(how end) bool {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	return how == guestReset || how == firmwareReset || b.again && how == guestShutdown
+	again := b.again
+	b.mu.Unlock()
+	return b.machine.startsAgain(how, again)
 }
 
 func (b *boot) wantAgain(again bool) {

@@ -29,7 +29,10 @@ func TestTheCommandLineIsThatOfTheFile(t *testing.T) {
 		MemoryMiB: new(generated.MemoryMiB(2048)), ProcessorCount: new(generated.ProcessorCount(2)), NetworkMode: new(generated.NetworkModeUser),
 		DiskImage: []*generated.ImageName{image("root.qcow2"), image("data.raw")}, KernelImage: image("vmlinuz"), InitrdImage: image("initrd"), KernelArguments: "console=ttyS0 a,b=c",
 	}}}
-	arguments, err := m.arguments()
+	m.registry = registry(m.domain)
+	arguments, err := m.arguments(m.everything(smm.Settings{
+		"AssetTag": {"rack 7, left"}, "ProcessorAes": {"false"}, "BootTimeoutSeconds": {"5"}, "Watchdog": {"PowerOff"}, "PanicAction": {"Restart"},
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 // fakeName is what the test's own program is called where it stands for QEMU.
@@ -104,6 +107,18 @@ func (f *fake) obey(line string) (answer string, err error) {
 	return "", nil
 }
 
+// busy starts a thread that always runs, and gives it.
+func (f *fake) busy() int {
+	thread := make(chan int)
+	go func() {
+		runtime.LockOSThread()
+		thread <- unix.Gettid()
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		}
+	}()
+	return <-thread
+}
+
 // tell gives an event to both monitors.
 func (f *fake) tell(event string) error {
 	events, err := os.OpenFile(fileEvents, os.O_WRONLY|os.O_APPEND, 0)
@@ -156,6 +171,8 @@ func (f *fake) answer(conn net.Conn, command string) {
 		fmt.Fprintln(conn, `{"return": {}}`)
 		_ = f.tell(`{"event": "SHUTDOWN", "data": {"guest": false, "reason": "host-qmp-quit"}}`)
 		os.Exit(0)
+	case "query-cpus-fast":
+		fmt.Fprintf(conn, "{\"return\": [{\"cpu-index\": 0, \"thread-id\": %d}]}\n", f.busy())
 	case "inject-nmi":
 		fmt.Fprintln(conn, `{"error": {"class": "GenericError", "desc": "machine does not provide NMIs"}}`)
 	default:

@@ -159,7 +159,18 @@ func (w watched) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// connect takes the console of the present boot, and waits until the guest obeys.
+// ready takes the consoles of the present boots, and waits until the guests obey.
+func ready(machines ...*machine) {
+	for _, m := range machines {
+		m.Helper()
+		m.connect()
+	}
+	for _, m := range machines {
+		m.console.Await(m, "guest: ready")
+	}
+}
+
+// connect takes the console of the present boot; what it said before is lost.
 func (m *machine) connect() {
 	m.Helper()
 	folder, err := os.Open(filepath.Join(m.service.Data, "run", m.name)) // the path may be too long for a socket
@@ -174,7 +185,6 @@ func (m *machine) connect() {
 	})
 	m.closed = make(chan struct{})
 	m.console = guest.Console(m, watched{conn, m.closed})
-	m.console.Await(m, "guest: ready")
 }
 
 // leave has the guest leave, and gives the time when its console was closed.
@@ -228,6 +238,17 @@ func (m *machine) get(name string) []byte {
 	return reply.VariableData
 }
 
+func (m *machine) setAttributes(values ...string) {
+	m.Helper()
+	request := &generated.SetAttributesRequest{}
+	for i := 0; i+1 < len(values); i += 2 {
+		request.Attribute = append(request.Attribute, &generated.AttributeValue{Name: values[i], NewValue: []string{values[i+1]}})
+	}
+	if _, err := m.service.Admin(m).SetAttributes(m.Context(), m.call(), request); err != nil {
+		m.Fatal(err)
+	}
+}
+
 // told says whether the event log has a record.
 func (m *machine) told(id string) bool {
 	m.Helper()
@@ -250,8 +271,7 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	one.connect()
-	two.connect()
+	ready(one, two)
 	t.Logf("both were ready after %s", time.Since(began))
 
 	t.Run("what is set outside is read inside at once, and the other way round", func(t *testing.T) {
@@ -315,7 +335,7 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 		if !one.told("BiosV.1.0.MachineReset") {
 			t.Error("the log does not tell of it")
 		}
-		one.connect()
+		ready(one)
 		if got, want := one.read("Inside"), everywhere+hex.EncodeToString([]byte("of the first boot")); got != want {
 			t.Errorf("it reads %s, not %s", got, want)
 		}
@@ -336,11 +356,36 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 		one.leave("reboot")
 		h.serve(h.service.Data)
 		one.within(5*time.Second, "a new process", func() bool { pid, err := one.pid(); return err == nil && pid != process })
+		two.setAttributes("SystemManufacturer", "Example, Ltd.", "SystemProductName", "Blade", "SystemFamily", "Blades", "SkuNumber", "B-7", "SerialNumber", "0815", "AssetTag", "rack 7",
+			"ProcessorAes", "false", "ProcessorRandom", "false", "BootTimeoutSeconds", "1", "Watchdog", "Restart", "PanicAction", "Restart")
 		two.reset(generated.ResetTypeOn) // one that was killed starts as any other
-		two.connect()
-		one.connect()
+		ready(one, two)
 		if state := one.power(); state != generated.PowerStateOn {
 			t.Errorf("it is %s", state)
+		}
+	})
+	t.Run("every attribute is seen inside", func(t *testing.T) {
+		const dmi, yes, no = "/sys/class/dmi/id/", true, false
+		for _, row := range []struct {
+			file, text string
+			two, one   bool
+		}{
+			{dmi + "sys_vendor", "Example, Ltd.", yes, no}, {dmi + "product_name", "Blade", yes, no}, {dmi + "product_family", "Blades", yes, no}, {dmi + "product_sku", "B-7", yes, no},
+			{dmi + "product_serial", "0815", yes, no}, {dmi + "chassis_asset_tag", "rack 7", yes, no}, {dmi + "sys_vendor", "QEMU", no, yes},
+			{"/proc/cpuinfo", " aes ", no, yes}, {"/proc/cpuinfo", " rdrand ", no, yes},
+			{"/proc/bus/pci/devices", "808625ab", yes, no}, // the watchdog
+		} {
+			for m, want := range map[*machine]bool{one: row.one, two: row.two} {
+				if text := m.console.Show(t, row.file); strings.Contains(string(text), row.text) != want {
+					t.Errorf("%s of %s has %q: %t, not %t\n%s", row.file, m.name, row.text, !want, want, text)
+				}
+			}
+		}
+		for m, want := range map[*machine]byte{one: 0, two: 1} {
+			reply, err := h.service.Admin(t).GetVariable(t.Context(), m.call(), &generated.GetVariableRequest{Name: new(generated.VariableName("Timeout"))})
+			if err != nil || !bytes.Equal(reply.VariableData, []byte{want, 0}) {
+				t.Errorf("Timeout of %s is %v, %v", m.name, reply, err)
+			}
 		}
 	})
 	t.Run("a machine that was turned off inside is off", func(t *testing.T) {
@@ -348,7 +393,17 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 		one.within(time.Second, "off", func() bool { return one.power() == generated.PowerStateOff })
 		one.within(time.Second, "a record", func() bool { return one.told("BiosV.1.0.MachineOff") })
 	})
-	t.Run("a panic is seen, and the machine stands still until it is taken its power", func(t *testing.T) {
+	t.Run("a panic is seen, and the machine starts again where it is to", func(t *testing.T) {
+		process := two.process()
+		two.setAttributes("PanicAction", "StandStill") // from the next start on
+		two.console.Tell(t, "start crash /bin/crash")
+		two.within(10*time.Second, "a new process", func() bool { pid, err := two.pid(); return err == nil && pid != process })
+		if !two.told("BiosV.1.0.OperatingSystemPanicked") {
+			t.Error("the log does not tell of it")
+		}
+		ready(two)
+	})
+	t.Run("or stands still until it is taken its power", func(t *testing.T) {
 		two.console.Tell(t, "start crash /bin/crash")
 		two.within(10*time.Second, "paused", func() bool { return two.power() == generated.PowerStatePaused })
 		two.within(time.Second, "a record", func() bool { return two.told("BiosV.1.0.OperatingSystemPanicked") })

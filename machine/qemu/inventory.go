@@ -4,15 +4,18 @@ import (
 	"context"
 	"fmt"
 
-	"biosv/fault"
 	"biosv/generated"
 )
 
-// Inventory tells what the machine was made with.
+// Inventory tells what the machine was made with, as it was set up at its last start.
 func (m *Machine) Inventory(context.Context) (*generated.SystemInventory, error) {
+	m.mu.Lock()
+	s := m.setup
+	m.mu.Unlock()
 	v := m.domain.VirtualMachine
 	n := uint32(*v.ProcessorCount)
 	i := &generated.SystemInventory{
+		Manufacturer: s["SystemManufacturer"], Model: s["SystemProductName"], SerialNumber: s["SerialNumber"], AssetTag: s["AssetTag"],
 		SystemUuid: m.domain.UUID, HostingMode: "Virtual",
 		Processor: []*generated.ProcessorInventory{{Socket: "CPU 0", CoreCount: n, EnabledCoreCount: n, ThreadCount: n}},
 		Memory:    []*generated.MemoryInventory{{Locator: "DIMM 0", SizeMiB: uint32(*v.MemoryMiB)}},
@@ -25,9 +28,4 @@ func (m *Machine) Inventory(context.Context) (*generated.SystemInventory, error)
 		i.Adapter = []*generated.AdapterInventory{{Name: "Network Adapter 1", MacAddress: m.mac()}}
 	}
 	return i, nil
-}
-
-// Thermal has nothing to tell: a virtual machine has no sensors.
-func (m *Machine) Thermal(context.Context) (*generated.ThermalReading, error) {
-	return nil, fault.Unavailable(fault.NotByThisMachine, 0, "A virtual machine has no sensors of its own; those of the host are at the privileged domain.")
 }

@@ -20,6 +20,7 @@ type Machine struct {
 	host       *Host
 	domain     smm.Domain
 	supervisor smm.Supervisor
+	registry   generated.GetAttributeRegistryReply
 	folder     *folder
 	log        *slog.Logger
 
@@ -32,7 +33,7 @@ type Machine struct {
 	mu       sync.Mutex // guards what follows, and is not held for long
 	boot     *boot      // nil: off
 	starting bool
-	settings smm.Settings
+	setup    setup // of the last start
 }
 
 // Power asks QEMU.
@@ -163,12 +164,13 @@ func (m *Machine) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b, err := m.begin(ctx)
+	setup := m.everything(settings)
+	b, err := m.begin(ctx, setup)
 	if err != nil {
 		return err
 	}
 	m.mu.Lock()
-	m.boot, m.settings = b, settings
+	m.boot, m.setup = b, setup
 	m.mu.Unlock()
 	m.watchOver(b)
 	return nil
@@ -235,8 +237,21 @@ var ends = map[end]smm.Event{
 	guestReset:    {Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.MachineReset", Message: "The machine was reset from inside, and starts again."},
 	firmwareReset: {Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.MachineReset", Message: "The machine was reset from inside, and starts again."},
 	guestShutdown: {Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.MachineOff", Message: "The operating system turned the machine off."},
-	guestPanic:    {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.OperatingSystemPanicked", Message: "The operating system panicked, and the machine is off."},
+	guestPanic:    {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.OperatingSystemPanicked", Message: "The operating system panicked, and the machine lost its power."},
 	killed:        {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.MachineKilled", Message: "The machine lost its power: QEMU ended without having been asked to."},
+}
+
+// startsAgain says whether the machine starts again after such an end; restart says that a restart was asked for.
+func (m *Machine) startsAgain(how end, restart bool) bool {
+	switch how {
+	case guestReset, firmwareReset:
+		return true
+	case guestPanic:
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.setup["PanicAction"] == "Restart"
+	}
+	return how == guestShutdown && restart
 }
 
 // Resume finds the process of the machine, if it runs, and tells what became of it if it does not run any more.
@@ -266,19 +281,14 @@ func (m *Machine) Resume(ctx context.Context) {
 			m.acts.Lock()
 			defer m.acts.Unlock()
 			if m.running() == nil && m.life.Err() == nil {
-				m.tell(how, how == guestReset || how == firmwareReset)
+				m.tell(how, m.startsAgain(how, false))
 			}
 		})
 	}
 }
 
 // Configure has nothing to do: there is no setting that needs no start.
-func (m *Machine) Configure(_ context.Context, settings smm.Settings) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.settings = settings
-	return nil
-}
+func (m *Machine) Configure(context.Context, smm.Settings) error { return nil }
 
 // Close lets go of the machine, which goes on.
 func (m *Machine) Close() error {

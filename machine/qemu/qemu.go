@@ -97,7 +97,8 @@ func (h *Host) Open(_ context.Context, d smm.Domain, settings smm.Settings, s sm
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{host: h, domain: d, supervisor: s, folder: folder, log: h.Log.With("domain", d.Name), settings: settings}
+	m := &Machine{host: h, domain: d, supervisor: s, registry: registry(d), folder: folder, log: h.Log.With("domain", d.Name)}
+	m.setup = m.everything(settings)
 	m.life, m.end = context.WithCancel(context.Background())
 	return m, nil
 }
@@ -119,10 +120,8 @@ var (
 	_ Boot         = (*boot)(nil)
 )
 
-// Registry is empty.
-func (m *Machine) Registry() generated.GetAttributeRegistryReply {
-	return generated.GetAttributeRegistryReply{RegistryId: "BiosVQemuAttributeRegistry.v1_0_0"}
-}
+// Registry gives the attributes.
+func (m *Machine) Registry() generated.GetAttributeRegistryReply { return m.registry }
 
 // VariableStorage is how many bytes of variables the flash takes.
 func (m *Machine) VariableStorage() uint64 { return variableStorage }

@@ -360,6 +360,24 @@ func TestAMachineOutlivesWhoStartedIt(t *testing.T) {
 	}
 }
 
+func TestTheLoadOfProcessorsIsMeasured(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	var unavailable *generated.UnavailableFault
+	if reading, err := b.machine.Thermal(t.Context()); !errors.As(err, &unavailable) {
+		t.Errorf("where it is off: %+v, %v", reading, err)
+	}
+	b.reset(generated.ResetTypeOn)
+	reading, err := b.machine.Thermal(t.Context())
+	if err != nil || len(reading.Sensor) != 1 {
+		t.Fatal(reading, err)
+	}
+	// It would be 100 if nothing else ran here.
+	if s := reading.Sensor[0]; *s.Reading < 5 || *s.Reading > 100 || *s.SensorKind != generated.SensorKindLoad || *s.SensorState != generated.SensorStateNormal {
+		t.Errorf("a processor that is always busy is busy for %d%%, and its state is %s", *s.Reading, *s.SensorState)
+	}
+}
+
 func TestOnlyTheMachinesOwnProcessIsAnswered(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -97,7 +97,8 @@ func presumed(s *services.Services, k services.Key) (efi.Attributes, error) {
 	return 0, fault.InvalidRequest(fault.InvalidValue, "VariableAttribute", "", "There is no variable %s yet, nor is it one that the specification defines: the request must say its attributes.", efi.EscapeName(k.String()))
 }
 
-// wrote runs a write of a variable, and tells what it was before and after.
+// wrote runs a write of a variable, and tells what it was before and after. Firmware writes many variables at each start
+// as they are: of a write that changes nothing, nothing is told.
 func wrote(s *services.Services, k services.Key, write func() error) (e smm.Event, err error) {
 	before, err := at(s, k)
 	if err != nil {
@@ -107,6 +108,9 @@ func wrote(s *services.Services, k services.Key, write func() error) (e smm.Even
 		return e, err
 	}
 	after, err := at(s, k)
+	if err != nil || before != nil && after != nil && same(*before, *after) {
+		return e, err
+	}
 	e.MessageID, e.Message = eventSet, fmt.Sprintf("The variable %s was set.", efi.EscapeName(k.String()))
 	if after == nil {
 		e.MessageID, e.Message = eventDeleted, fmt.Sprintf("The variable %s was deleted.", efi.EscapeName(k.String()))

@@ -81,7 +81,7 @@ func (f *Function) view(ctx context.Context, call generated.Call, fn func(*smm.T
 }
 
 // change changes by the services, also while a machine acts: variables do not wait for it. fn gives the event that
-// tells of it.
+// tells of it, without an id where nothing changed.
 func (f *Function) change(ctx context.Context, call generated.Call, op *generated.Operation, version *generated.StateVersion, fn func(*smm.Tx, *services.Services) (smm.Event, error)) (after generated.StateVersion, err error) {
 	err = f.bios.ChangeBeside(ctx, call, op.Name, func(tx *smm.Tx) error {
 		if err := tx.Require(version); err != nil {
@@ -95,8 +95,10 @@ func (f *Function) change(ctx context.Context, call generated.Call, op *generate
 		if err != nil {
 			return refused(err)
 		}
-		e.Severity = generated.EventSeverityOk
-		tx.Event(e)
+		if e.MessageID != "" {
+			e.Severity = generated.EventSeverityOk
+			tx.Event(e)
+		}
 		after = tx.Version()
 		return nil
 	})

@@ -150,6 +150,20 @@ func TestAVariableIsKeptAndTold(t *testing.T) {
 	}
 }
 
+func TestAWriteOfWhatIsThereIsNotTold(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	version := b.Version("demo")
+	for range 3 {
+		if err := b.set("Timeout", nil, []byte{5, 0}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if events := b.Events("demo"); len(events) != 1 || b.Version("demo") != version+1 {
+		t.Errorf("there are %d events, and the version is %d", len(events), b.Version("demo"))
+	}
+}
+
 func TestAStaleVersionChangesNothing(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
