@@ -406,6 +406,43 @@ func TestKVMIsUsedWhereAProbeRan(t *testing.T) {
 	}
 }
 
+func TestPowerReturnsAsThePolicySays(t *testing.T) {
+	t.Parallel()
+	for policy, want := range map[string]generated.PowerState{"": generated.PowerStateOn, "LastState": generated.PowerStateOn, "AlwaysOff": generated.PowerStateOff} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.reset(generated.ResetTypeOn)
+			settings := smm.Settings{}
+			if policy != "" {
+				settings["PowerRestorePolicy"] = []string{policy}
+			}
+			pid := b.machine.running().process.pid
+			if err := b.machine.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil { // the host's power went
+				t.Fatal(err)
+			}
+			b.eventually("it is gone", func() bool {
+				state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+				return err != nil || strings.Contains(string(state), ") Z ")
+			})
+			m, err := b.host.Open(t.Context(), b.domain, nil, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.machine = m.(*Machine)
+			if err := b.machine.Configure(t.Context(), settings); err != nil {
+				t.Fatal(err)
+			}
+			b.machine.Resume(t.Context())
+			b.eventually("it is told of", func() bool { return slices.Contains(b.told(), "MachineKilled") })
+			b.eventually("it is "+string(want), func() bool { return b.power() == want })
+		})
+	}
+}
+
 func TestOnlyTheMachinesOwnProcessIsAnswered(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
