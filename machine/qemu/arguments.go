@@ -9,29 +9,20 @@ import (
 )
 
 // arguments are QEMU's for a boot. All files but those of the host are named relative to the run folder.
-func (m *Machine) arguments(s setup) ([]string, error) {
+func (m *Machine) arguments(accelerator string, s setup) ([]string, error) {
 	v := m.domain.VirtualMachine
 	b := &line{}
 	b.add("-name", m.domain.Name)
 	b.add("-uuid", m.domain.UUID)
 	b.add("-pidfile", filePID)
-	b.add("-machine", "q35,accel=tcg,smm=off,vmport=off,dump-guest-core=off,pflash0=firmware,pflash1=variables")
+	b.base(accelerator, m.host.Firmware)
 	b.add("-cpu", s.cpu())
 	b.add("-smp", fmt.Sprint(*v.ProcessorCount))
 	b.add("-m", fmt.Sprint(*v.MemoryMiB))
-	b.add("-nodefaults", "-no-user-config", "-display", "none")
-	b.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
-	// One boot is one process, and there is no way back into an earlier phase of it (docs/vbios.md, section 6).
-	b.add("-action", "reboot=shutdown,shutdown=poweroff,panic="+panicActions[s["PanicAction"]])
-	b.add("-global", "ICH9-LPC.disable_s3=1")
+	b.add("-action", "panic="+panicActions[s["PanicAction"]])
 
 	b.add("-chardev", "socket,id=qmp,path="+socketQMP+",server=on,wait=off", "-mon", "chardev=qmp,mode=control")
 	b.add("-chardev", "pipe,id=events,path="+strings.TrimSuffix(fileEvents, ".out"), "-mon", "chardev=events,mode=control")
-
-	b.node(map[string]any{"driver": "file", "node-name": "firmware", "filename": m.host.Firmware, "read-only": true})
-	b.node(map[string]any{"driver": "file", "node-name": "variables", "filename": fileFlash})
-	b.add("-chardev", "socket,id=vbios,path="+socketVBIOS+",reconnect=1", "-device", "isa-serial,index=2,iobase=0x3e8,irq=11,chardev=vbios")
-	b.add("-device", "pci-testdev,romfile="+fileROM)
 
 	b.add("-chardev", "socket,id=console,path="+socketSerial+",server=on,wait=off", "-device", "isa-serial,index=0,chardev=console")
 	b.add("-device", "pvpanic")
@@ -98,6 +89,19 @@ func (m *Machine) mac() string {
 type line struct {
 	words []string
 	err   error
+}
+
+// base is what all machines have: the sandbox, the firmware with its flash, and the thin virtual BIOS.
+func (b *line) base(accelerator, firmware string) {
+	b.add("-nodefaults", "-no-user-config", "-display", "none")
+	b.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
+	b.add("-machine", "q35,accel="+accelerator+",smm=off,vmport=off,dump-guest-core=off,pflash0=firmware,pflash1=variables")
+	// One boot is one process, and there is no way back into an earlier phase of it (docs/vbios.md, section 6).
+	b.add("-action", "reboot=shutdown,shutdown=poweroff", "-global", "ICH9-LPC.disable_s3=1")
+	b.node(map[string]any{"driver": "file", "node-name": "firmware", "filename": firmware, "read-only": true})
+	b.node(map[string]any{"driver": "file", "node-name": "variables", "filename": fileFlash})
+	b.add("-chardev", "socket,id=vbios,path="+socketVBIOS+",reconnect=1", "-device", "isa-serial,index=2,iobase=0x3e8,irq=11,chardev=vbios")
+	b.add("-device", "pci-testdev,romfile="+fileROM)
 }
 
 func (b *line) add(words ...string) { b.words = append(b.words, words...) }

@@ -45,16 +45,16 @@ func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 	if err != nil {
 		return nil, fault.Unavailable(fault.NotOnThisHost, 0, "The machine cannot start: %v.", err)
 	}
-	arguments, err := m.arguments(s)
-	if err != nil {
-		return nil, err
-	}
 	flash, secureBoot, err := m.host.Variables.Begin(ctx, m.domain.Name)
 	if err != nil {
 		return nil, err
 	}
 	if secureBoot && m.domain.VirtualMachine.KernelImage != nil {
 		return nil, fault.Conflict(fault.KernelUnchecked, "Secure Boot is on, and would not check the kernel that this machine is started with: switch it off, or make a machine without a kernel.")
+	}
+	arguments, err := m.arguments(m.host.accelerator(ctx, program, flash), s)
+	if err != nil {
+		return nil, err
 	}
 	if err := m.folder.clean(); err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 		b.process.kill()
 		<-b.process.ended
 		b.close()
-		return nil, fault.Unavailable(fault.MachineUnavailable, 0, "QEMU did not start: %v.", errors.Join(err, b.complaint()))
+		return nil, fault.Unavailable(fault.MachineUnavailable, 0, "QEMU did not start: %v.", errors.Join(err, complaint(m.folder)))
 	}
 	return b, nil
 }
@@ -143,14 +143,14 @@ func (b *boot) close() {
 }
 
 // complaint is the end of what QEMU wrote.
-func (b *boot) complaint() error {
-	text, err := os.ReadFile(b.machine.folder.at(fileLog))
+func complaint(f *folder) error {
+	text, err := os.ReadFile(f.at(fileLog))
 	if err != nil {
 		return err
 	}
 	const most = 1000
 	if len(text) == 0 {
-		return nil
+		return errors.New("QEMU says nothing")
 	}
 	return errors.New(strings.TrimSpace(string(text[max(0, len(text)-most):])))
 }

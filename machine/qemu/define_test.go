@@ -30,7 +30,7 @@ func TestTheCommandLineIsThatOfTheFile(t *testing.T) {
 		DiskImage: []*generated.ImageName{image("root.qcow2"), image("data.raw")}, KernelImage: image("vmlinuz"), InitrdImage: image("initrd"), KernelArguments: "console=ttyS0 a,b=c",
 	}}}
 	m.registry = registry(m.domain)
-	arguments, err := m.arguments(m.everything(smm.Settings{
+	arguments, err := m.arguments(tcg, m.everything(smm.Settings{
 		"AssetTag": {"rack 7, left"}, "ProcessorAes": {"false"}, "BootTimeoutSeconds": {"5"}, "Watchdog": {"PowerOff"}, "PanicAction": {"Restart"},
 	}))
 	if err != nil {

@@ -3,6 +3,7 @@ package qemu
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -51,6 +52,16 @@ type fake struct {
 func (f *fake) run() error {
 	if strings.Contains(strings.Join(os.Args, " "), "-m 666") {
 		return fmt.Errorf("fake-qemu: cannot set up guest memory")
+	}
+	if strings.Contains(strings.Join(os.Args, " "), "-name probe") {
+		rom, err := os.ReadFile(fileROM)
+		if err != nil || string(rom) != "works" {
+			return fmt.Errorf("KVM internal error. Suberror: 1 %w", err)
+		}
+		if _, err = (&fake{}).obey("vbios hello"); err == nil {
+			err = errors.New("it was answered")
+		}
+		return err
 	}
 	if err := os.WriteFile(filePID, fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
 		return err

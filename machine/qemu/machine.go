@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"sync"
 	"time"
@@ -241,15 +242,20 @@ var ends = map[end]smm.Event{
 	killed:        {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.MachineKilled", Message: "The machine lost its power: QEMU ended without having been asked to."},
 }
 
+// value is that of an attribute in force.
+func (m *Machine) value(attribute string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.setup[attribute]
+}
+
 // startsAgain says whether the machine starts again after such an end; restart says that a restart was asked for.
 func (m *Machine) startsAgain(how end, restart bool) bool {
 	switch how {
 	case guestReset, firmwareReset:
 		return true
 	case guestPanic:
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return m.setup["PanicAction"] == "Restart"
+		return m.value("PanicAction") == "Restart"
 	}
 	return how == guestShutdown && restart
 }
@@ -277,18 +283,34 @@ func (m *Machine) Resume(ctx context.Context) {
 		if err := m.folder.clean(); err != nil {
 			m.log.Error("a run folder cannot be cleaned", "error", err)
 		}
+		again := m.startsAgain(how, false) || how == killed && m.value("PowerRestorePolicy") == lastState
+		m.mu.Lock()
+		m.starting = again
+		m.mu.Unlock()
 		m.work.Go(func() { // other machines need not wait for this one
 			m.acts.Lock()
 			defer m.acts.Unlock()
 			if m.running() == nil && m.life.Err() == nil {
-				m.tell(how, m.startsAgain(how, false))
+				m.tell(how, again)
 			}
 		})
 	}
 }
 
-// Configure has nothing to do: there is no setting that needs no start.
-func (m *Machine) Configure(context.Context, smm.Settings) error { return nil }
+// Configure puts into force what needs no start, and leaves the rest to the next one.
+func (m *Machine) Configure(_ context.Context, settings smm.Settings) error {
+	wanted := m.everything(settings)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	inForce := maps.Clone(m.setup)
+	for _, d := range m.registry.Definition {
+		if !d.ResetRequired {
+			inForce[d.Name] = wanted[d.Name]
+		}
+	}
+	m.setup = inForce
+	return nil
+}
 
 // Close lets go of the machine, which goes on.
 func (m *Machine) Close() error {

@@ -26,6 +26,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 
 	"biosv/generated"
 	"biosv/smm"
@@ -58,6 +59,7 @@ type Config struct {
 	Program   string            // of QEMU; empty means qemu-system-x86_64 of the search path
 	Firmware  string            // OVMF's code; empty means Debian's without system management mode
 	ROM       []byte            // the thin virtual BIOS
+	KVM       string            // the kernel's device; empty means /dev/kvm
 	Variables Variables
 	Door      Door
 	Log       *slog.Logger
@@ -73,17 +75,25 @@ const (
 const variableStorage = 0x3ff9c
 
 // Host makes machines of this host.
-type Host struct{ Config }
+type Host struct {
+	Config
+
+	probing sync.Mutex
+	found   string // the accelerator; empty until the first start
+}
 
 // New makes a Host.
 func New(c Config) *Host {
 	if c.Program == "" {
 		c.Program = DefaultProgram
 	}
+	if c.KVM == "" {
+		c.KVM = "/dev/kvm"
+	}
 	if c.Firmware == "" {
 		c.Firmware = DefaultFirmware
 	}
-	return &Host{c}
+	return &Host{Config: c}
 }
 
 var _ smm.Opener = (*Host)(nil).Open

@@ -55,7 +55,7 @@ func newBench(t *testing.T) *bench {
 		}
 	}
 	b.host = New(Config{
-		Folder: filepath.Join(t.TempDir(), strings.Repeat("long", 30)), Pools: map[string]string{"images": pool}, Program: program, Firmware: firmware,
+		Folder: filepath.Join(t.TempDir(), strings.Repeat("long", 30)), Pools: map[string]string{"images": pool}, Program: program, Firmware: firmware, KVM: filepath.Join(pool, "no-kvm"),
 		ROM: []byte("rom"), Variables: b, Door: b.door, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	b.domain = smm.Domain{Name: "web1", UUID: "5b1f6d0e-0c57-4a0c-9d2e-0d6a4c0a1b2c", VirtualMachine: &generated.VirtualMachine{}}
@@ -375,6 +375,71 @@ func TestTheLoadOfProcessorsIsMeasured(t *testing.T) {
 	// It would be 100 if nothing else ran here.
 	if s := reading.Sensor[0]; *s.Reading < 5 || *s.Reading > 100 || *s.SensorKind != generated.SensorKindLoad || *s.SensorState != generated.SensorStateNormal {
 		t.Errorf("a processor that is always busy is busy for %d%%, and its state is %s", *s.Reading, *s.SensorState)
+	}
+}
+
+func TestKVMIsUsedWhereAProbeRan(t *testing.T) {
+	t.Parallel()
+	for device, want := range map[string]string{"works": kvm, "dies": tcg, "absent": tcg} {
+		t.Run(device, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.host.KVM = filepath.Join(t.TempDir(), device)
+			if device != "absent" {
+				if err := os.WriteFile(b.host.KVM, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.host.ROM = []byte(device) // which tells the fake what to do
+			b.reset(generated.ResetTypeOn)
+			line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", b.machine.running().process.pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(line), ",accel="+want+",") {
+				t.Errorf("it does not run by %s: %q", want, line)
+			}
+			if left, err := filepath.Glob(filepath.Join(b.host.Folder, ".probe*")); err != nil || len(left) != 0 {
+				t.Errorf("of the probe is left: %q, %v", left, err)
+			}
+		})
+	}
+}
+
+func TestPowerReturnsAsThePolicySays(t *testing.T) {
+	t.Parallel()
+	for policy, want := range map[string]generated.PowerState{"": generated.PowerStateOn, "LastState": generated.PowerStateOn, "AlwaysOff": generated.PowerStateOff} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.reset(generated.ResetTypeOn)
+			settings := smm.Settings{}
+			if policy != "" {
+				settings["PowerRestorePolicy"] = []string{policy}
+			}
+			pid := b.machine.running().process.pid
+			if err := b.machine.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil { // the host's power went
+				t.Fatal(err)
+			}
+			b.eventually("it is gone", func() bool {
+				state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+				return err != nil || strings.Contains(string(state), ") Z ")
+			})
+			m, err := b.host.Open(t.Context(), b.domain, nil, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.machine = m.(*Machine)
+			if err := b.machine.Configure(t.Context(), settings); err != nil {
+				t.Fatal(err)
+			}
+			b.machine.Resume(t.Context())
+			b.eventually("it is told of", func() bool { return slices.Contains(b.told(), "MachineKilled") })
+			b.eventually("it is "+string(want), func() bool { return b.power() == want })
+		})
 	}
 }
 

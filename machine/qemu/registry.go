@@ -22,6 +22,7 @@ const (
 	memoryMenu     = "Memory"
 	bootMenu       = "Boot"
 	deviceMenu     = "Devices"
+	powerMenu      = "Power"
 )
 
 var (
@@ -63,6 +64,19 @@ func fact(name, menu, display string, value uint32, help string) *generated.Attr
 	}
 }
 
+// powerRestore defines what becomes of the machine when the service starts, after the host lost its power too. That it
+// goes on when it still runs is no question.
+func powerRestore() *generated.AttributeDefinition {
+	d := choice("PowerRestorePolicy", powerMenu, "When power returns", "Whether the machine is started when the service is, and the machine does not run: as after the host was started anew.",
+		lastState, "As it was", "AlwaysOn", "It is started", "AlwaysOff", "It stays off")
+	d.ResetRequired = false
+	return d
+}
+
+// lastState is the value of PowerRestorePolicy that asks whether the machine ran when it was last seen. Others are obeyed
+// by whoever reads the attribute.
+const lastState = "LastState"
+
 const mostBootTimeout = 60 // s
 
 // registry is the table of the attributes. Each is in the command line of the next start ([Machine.arguments]), and so
@@ -88,6 +102,7 @@ func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 			Name: "BootTimeoutSeconds", MenuGroup: bootMenu, DisplayName: "Boot timeout in seconds", AttributeKind: &integer, LowerBound: new(generated.IntegerBound(0)), UpperBound: new(generated.IntegerBound(mostBootTimeout)),
 			DefaultValue: one("0"), ResetRequired: true, HelpText: "How long the firmware waits for a key before it starts an operating system; it sets the variable Timeout by it.",
 		},
+		powerRestore(),
 		choice("PanicAction", deviceMenu, "After a panic", "What becomes of the machine when its operating system panics; that needs a driver for the device pvpanic.",
 			"StandStill", "It stands still", "PowerOff", "It is turned off", "Restart", "It starts again"),
 		choice("Watchdog", deviceMenu, "Watchdog", "Whether the machine has a watchdog, an Intel 6300ESB, which acts when the operating system has started it and is silent.",

@@ -201,6 +201,9 @@ func (f *Function) restore(ctx context.Context, domain string) error {
 	}); err != nil {
 		return err
 	}
+	if _, outlives := m.(smm.Resumer); outlives && policy == LastState {
+		return nil // it knows whether it ran, and whether it turned itself off
+	}
 	if policy == AlwaysOn || policy == LastState && wanted == "on" {
 		_, err := f.ResetSystem(ctx, call, &generated.ResetSystemRequest{ResetType: new(generated.ResetTypeOn)})
 		return err
