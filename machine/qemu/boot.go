@@ -283,12 +283,16 @@ func (b *boot) Arrived(ctx context.Context) error {
 	return nil
 }
 
-// ExitBootServices writes down that the operating system has taken over. The phase is kept by the door as long as biosv
-// lives, and biosv that is started anew takes every guest for one in its operating system.
+// ExitBootServices writes down that the operating system has taken over. The phase itself need not be on disk: the door
+// keeps it as long as biosv lives, and biosv that is started anew takes every guest for one in its operating system. So a
+// disk that is full does not keep the guest from reading.
 func (b *boot) ExitBootServices(ctx context.Context) error {
-	return b.machine.supervisor.Report(ctx, smm.Event{
+	if err := b.machine.supervisor.Report(ctx, smm.Event{
 		Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.OperatingSystemStarted", Message: "The firmware has handed the machine over to its operating system.",
-	})
+	}); err != nil {
+		b.machine.log.Error("that an operating system was started could not be written", "error", err)
+	}
+	return nil
 }
 
 // resetTypes are the names of EFI_RESET_TYPE (UEFI 2.10, 8.5.1).
