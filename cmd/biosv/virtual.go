@@ -15,6 +15,7 @@ import (
 	"biosv/security"
 	"biosv/service/uefi"
 	"biosv/service/uefi/frame"
+	"biosv/smm/domain"
 	"biosv/vbios"
 )
 
@@ -28,8 +29,18 @@ func virtualMachines(s settings, log *slog.Logger) (*qemu.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return qemu.New(qemu.Config{Folder: filepath.Join(data, "run"), Pools: all, ROM: vbios.ROM, Log: log}), nil
+	c := qemu.Config{Folder: filepath.Join(data, "run"), Pools: all, ROM: vbios.ROM, Log: log}
+	if os.Geteuid() == 0 {
+		c.FirstUser, c.Users = firstUser, users
+	}
+	return qemu.New(c), nil
 }
+
+// The users that machines have, each its own, where biosv is root: beyond those that hosts and containers give.
+const (
+	firstUser = 2_000_000_000
+	users     = 2 * domain.MostDomains
+)
 
 var poolName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 

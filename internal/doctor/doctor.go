@@ -80,7 +80,8 @@ func Examine(ctx context.Context, c Config) *Report {
 	service := c.service(ctx)
 	r.Checks = append(r.Checks, service, c.listen(service.State == OK))
 	r.Checks = append(r.Checks, c.certificates()...)
-	r.Checks = append(r.Checks, c.clock(), c.openFiles(), c.smbios(), c.sensors(ctx), c.efivarfs(), c.kvm())
+	r.Checks = append(r.Checks, c.clock(), c.openFiles(), c.smbios(), c.sensors(ctx), c.efivarfs())
+	r.Checks = append(r.Checks, c.program(ctx, "qemu-system-x86_64", "qemu-system-x86"), c.ovmf(), c.kvm())
 	r.Ready = true
 	for i := range r.Checks {
 		r.Checks[i].Found = line(r.Checks[i].Found)

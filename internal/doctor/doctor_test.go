@@ -46,7 +46,7 @@ func newFixture(t *testing.T) *fixture {
 	dir := filepath.Join(t.TempDir(), "data")
 	f := &fixture{
 		devices:  map[string]error{"/dev/tpmrm0": nil, "/dev/kvm": nil},
-		programs: map[string]string{"swtpm": "TPM emulator version 0.7.1, Copyright (c) somebody\n", "swtpm_setup": "TPM emulator setup tool version 0.7.1\n"},
+		programs: map[string]string{"swtpm": "TPM emulator version 0.7.1, Copyright (c) somebody\n", "swtpm_setup": "TPM emulator setup tool version 0.7.1\n", "qemu-system-x86_64": "QEMU emulator version 7.2.22\n"},
 		server:   httptest.NewUnstartedServer(http.NotFoundHandler()),
 	}
 	f.server.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that are given up
@@ -58,7 +58,7 @@ func newFixture(t *testing.T) *fixture {
 			Root: filepath.Join(dir, "trust", "root.pem"), Admin: filepath.Join(dir, "clients", "admin.pem"),
 		},
 		Listen: "127.0.0.1:0", Device: "/dev/tpmrm0", Swtpm: true,
-		Root: fstest.MapFS{"sys/firmware/efi/efivars/BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c": {}},
+		Root: fstest.MapFS{"sys/firmware/efi/efivars/BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c": {}, "usr/share/OVMF/OVMF_CODE_4M.fd": {}},
 		Open: func(path string) error {
 			err, ok := f.devices[path]
 			if !ok {
@@ -145,7 +145,7 @@ func TestExamineFindsNothingToDoWhereAllIsWell(t *testing.T) {
 	for _, c := range r.Checks {
 		names = append(names, c.Name)
 	}
-	want := []string{"TPM", "swtpm", "swtpm_setup", "data folder", "disk", "service", "address", "root certificate", "admin certificate", "clock", "open files", "SMBIOS", "sensors", "UEFI variables", "KVM"}
+	want := []string{"TPM", "swtpm", "swtpm_setup", "data folder", "disk", "service", "address", "root certificate", "admin certificate", "clock", "open files", "SMBIOS", "sensors", "UEFI variables", "qemu-system-x86_64", "OVMF", "KVM"}
 	if !slices.Equal(names, want) {
 		t.Errorf("looked at %q, want %q", names, want)
 	}
@@ -261,8 +261,10 @@ func TestExamineSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"no UEFI", func(t *testing.T, f *fixture) { f.Root = fstest.MapFS{} }, "UEFI variables", Lacks, "not started by UEFI", "", false},
 		{"efivarfs that is not mounted", func(t *testing.T, f *fixture) { f.Root = fstest.MapFS{"sys/firmware/efi/efivars": {Mode: fs.ModeDir}} },
 			"UEFI variables", Lacks, "not mounted", "mount -t efivarfs", false},
-		{"no KVM", func(t *testing.T, f *fixture) { delete(f.devices, "/dev/kvm") }, "KVM", Lacks, "does not need it", "", false},
-		{"KVM for others", func(t *testing.T, f *fixture) { f.devices["/dev/kvm"] = fs.ErrPermission }, "KVM", Lacks, "may not open /dev/kvm; this release does not need it", "", false},
+		{"no KVM", func(t *testing.T, f *fixture) { delete(f.devices, "/dev/kvm") }, "KVM", Lacks, "emulated, which is slow", "", false},
+		{"KVM for others", func(t *testing.T, f *fixture) { f.devices["/dev/kvm"] = fs.ErrPermission }, "KVM", Lacks, "may not open /dev/kvm: virtual machines are emulated", "group kvm", false},
+		{"no QEMU", func(t *testing.T, f *fixture) { delete(f.programs, "qemu-system-x86_64") }, "qemu-system-x86_64", Lacks, "not in the PATH", "apt install qemu-system-x86", false},
+		{"no firmware", func(t *testing.T, f *fixture) { f.Root = fstest.MapFS{} }, "OVMF", Lacks, "there can be no virtual machines", "apt install ovmf", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -382,7 +384,7 @@ func TestHereLooksAtThisHost(t *testing.T) {
 	if _, err := fs.Stat(f.Root, "proc/self"); err != nil {
 		t.Error(err)
 	}
-	if r := Examine(t.Context(), f.Config); len(r.Checks) != 15 {
+	if r := Examine(t.Context(), f.Config); len(r.Checks) != 17 {
 		t.Error(fmt.Sprint(r))
 	}
 }

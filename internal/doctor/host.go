@@ -114,6 +114,16 @@ func (c *Config) efivarfs() Check {
 	return check
 }
 
+// ovmf looks for the firmware of virtual machines, which nothing else needs.
+func (c *Config) ovmf() Check {
+	const code = "usr/share/OVMF/OVMF_CODE_4M.fd"
+	check := Check{Name: "OVMF", State: OK, Found: "/" + code}
+	if _, err := fs.Stat(c.Root, code); err != nil {
+		check.State, check.Found, check.Remedy = Lacks, "there is no /"+code+": there can be no virtual machines", "apt install ovmf"
+	}
+	return check
+}
+
 func (c *Config) kvm() Check {
 	const device = "/dev/kvm"
 	check := Check{Name: "KVM", State: Lacks}
@@ -122,11 +132,13 @@ func (c *Config) kvm() Check {
 	case err == nil:
 		check.State, check.Found = OK, device+" can be opened"
 	case errors.Is(err, fs.ErrPermission):
-		check.Found = "this user may not open " + device
+		check.Found, check.Remedy = "this user may not open "+device, "add the user to the group kvm (usermod -aG kvm USER), and log in anew"
 	default:
 		check.Found = "there is no " + device + " that works"
 	}
-	check.Found += "; this release does not need it"
+	if err != nil {
+		check.Found += ": virtual machines are emulated, which is slow"
+	}
 	return check
 }
 

@@ -73,7 +73,7 @@ func (h *Host) probe(ctx context.Context, program string, flash []byte) (err err
 	defer log.Close()
 	b := &line{}
 	b.add("-name", "probe", "-m", "128")
-	b.base(kvm, h.Firmware)
+	b.base(kvm, 0, h.Firmware)
 	if b.err != nil {
 		return b.err
 	}

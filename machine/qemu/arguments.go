@@ -9,13 +9,13 @@ import (
 )
 
 // arguments are QEMU's for a boot. All files but those of the host are named relative to the run folder.
-func (m *Machine) arguments(accelerator string, s setup) ([]string, error) {
+func (m *Machine) arguments(accelerator string, user int, s setup) ([]string, error) {
 	v := m.domain.VirtualMachine
 	b := &line{}
 	b.add("-name", m.domain.Name)
 	b.add("-uuid", m.domain.UUID)
 	b.add("-pidfile", filePID)
-	b.base(accelerator, m.host.Firmware)
+	b.base(accelerator, user, m.host.Firmware)
 	b.add("-cpu", s.cpu())
 	b.add("-smp", fmt.Sprint(*v.ProcessorCount))
 	b.add("-m", fmt.Sprint(*v.MemoryMiB))
@@ -91,10 +91,16 @@ type line struct {
 	err   error
 }
 
-// base is what all machines have: the sandbox, the firmware with its flash, and the thin virtual BIOS.
-func (b *line) base(accelerator, firmware string) {
+// base is what all machines have: their user, the sandbox, the firmware with its flash, and the thin virtual BIOS.
+func (b *line) base(accelerator string, user int, firmware string) {
 	b.add("-nodefaults", "-no-user-config", "-display", "none")
-	b.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
+	elevate := "deny"
+	if user != 0 {
+		// It opens what it needs and becomes that user, which the sandbox must allow; then it has no privileges to change.
+		b.add("-runas", fmt.Sprintf("%d:%d", user, user))
+		elevate = "allow"
+	}
+	b.add("-sandbox", "on,obsolete=deny,elevateprivileges="+elevate+",spawn=deny,resourcecontrol=deny")
 	b.add("-machine", "q35,accel="+accelerator+",smm=off,vmport=off,dump-guest-core=off,pflash0=firmware,pflash1=variables")
 	// One boot is one process, and there is no way back into an earlier phase of it (docs/vbios.md, section 6).
 	b.add("-action", "reboot=shutdown,shutdown=poweroff", "-global", "ICH9-LPC.disable_s3=1")

@@ -52,7 +52,11 @@ func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 	if secureBoot && m.domain.VirtualMachine.KernelImage != nil {
 		return nil, fault.Conflict(fault.KernelUnchecked, "Secure Boot is on, and would not check the kernel that this machine is started with: switch it off, or make a machine without a kernel.")
 	}
-	arguments, err := m.arguments(m.host.accelerator(ctx, program, flash), s)
+	user, err := m.host.user(m.folder)
+	if err != nil {
+		return nil, err
+	}
+	arguments, err := m.arguments(m.host.accelerator(ctx, program, flash), user, s)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +76,9 @@ func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 	l, err := m.folder.listen(socketVBIOS)
 	if err != nil {
 		return nil, err
+	}
+	if err := m.folder.give(user); err != nil {
+		return nil, errors.Join(err, l.Close())
 	}
 	b = &boot{machine: m, rendered: flash}
 	if b.process, err = launch(program, arguments, m.folder.path, log); err != nil {
@@ -109,6 +116,14 @@ func (m *Machine) find(ctx context.Context) (*boot, error) {
 		return nil, err
 	}
 	b := &boot{machine: m, process: p}
+	user, err := m.host.user(m.folder)
+	if err == nil {
+		err = m.folder.give(user) // the socket is new
+	}
+	if err != nil {
+		p.forget()
+		return nil, errors.Join(err, l.Close())
+	}
 	// Whether boot services have ended while nobody listened cannot be known: the guest has the fewer rights.
 	b.answer(only{l, p.pid}, true)
 	if _, err := b.asked(ctx); err != nil {
@@ -268,12 +283,16 @@ func (b *boot) Arrived(ctx context.Context) error {
 	return nil
 }
 
-// ExitBootServices writes down that the operating system has taken over. The phase is kept by the door as long as biosv
-// lives, and biosv that is started anew takes every guest for one in its operating system.
+// ExitBootServices writes down that the operating system has taken over. The phase itself need not be on disk: the door
+// keeps it as long as biosv lives, and biosv that is started anew takes every guest for one in its operating system. So a
+// disk that is full does not keep the guest from reading.
 func (b *boot) ExitBootServices(ctx context.Context) error {
-	return b.machine.supervisor.Report(ctx, smm.Event{
+	if err := b.machine.supervisor.Report(ctx, smm.Event{
 		Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.OperatingSystemStarted", Message: "The firmware has handed the machine over to its operating system.",
-	})
+	}); err != nil {
+		b.machine.log.Error("that an operating system was started could not be written", "error", err)
+	}
+	return nil
 }
 
 // resetTypes are the names of EFI_RESET_TYPE (UEFI 2.10, 8.5.1).

@@ -30,7 +30,7 @@ func TestTheCommandLineIsThatOfTheFile(t *testing.T) {
 		DiskImage: []*generated.ImageName{image("root.qcow2"), image("data.raw")}, KernelImage: image("vmlinuz"), InitrdImage: image("initrd"), KernelArguments: "console=ttyS0 a,b=c",
 	}}}
 	m.registry = registry(m.domain)
-	arguments, err := m.arguments(tcg, m.everything(smm.Settings{
+	arguments, err := m.arguments(tcg, 0, m.everything(smm.Settings{
 		"AssetTag": {"rack 7, left"}, "ProcessorAes": {"false"}, "BootTimeoutSeconds": {"5"}, "Watchdog": {"PowerOff"}, "PanicAction": {"Restart"},
 	}))
 	if err != nil {
@@ -49,6 +49,9 @@ func TestTheCommandLineIsThatOfTheFile(t *testing.T) {
 	}
 	if got != string(want) {
 		t.Errorf("it is\n%s\nand not\n%s\n(go test -update writes the file anew)", got, want)
+	}
+	if own, err := m.arguments(tcg, 2_000_000_001, m.everything(nil)); err != nil || !strings.Contains(strings.Join(own, " "), "-runas 2000000001:2000000001 -sandbox on,obsolete=deny,elevateprivileges=allow,") {
+		t.Errorf("with a user of its own it is %q, %v", own, err)
 	}
 	for _, never := range []string{"bootindex", "reboot=reset", "smm=on"} {
 		if strings.Contains(got, never) {

@@ -74,6 +74,23 @@ func (f *folder) listen(name string) (*net.UnixListener, error) {
 
 func (f *folder) close() error { return f.file.Close() }
 
+// give makes what is in the folder another user's, unless that is 0. The user reaches it by the working folder only.
+func (f *folder) give(user int) error {
+	if user == 0 {
+		return nil
+	}
+	names, err := os.ReadDir(f.path)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := os.Lchown(f.at(n.Name()), user, user); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // only accepts connections of one process.
 type only struct {
 	*net.UnixListener

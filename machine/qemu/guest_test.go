@@ -112,6 +112,25 @@ func (m *machine) process() int {
 	return pid
 }
 
+// user is the one that QEMU has, in all of the kernel's senses.
+func (m *machine) user() (id int) {
+	m.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.process()))
+	if err != nil {
+		m.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "\nUid:")
+	line, _, _ := strings.Cut(rest, "\n")
+	fields := strings.Fields(line)
+	if len(fields) != 4 || slices.ContainsFunc(fields, func(f string) bool { return f != fields[0] }) {
+		m.Fatalf("the users of %s are %q", m.name, fields)
+	}
+	if id, err = strconv.Atoi(fields[0]); err != nil {
+		m.Fatal(err)
+	}
+	return id
+}
+
 func (m *machine) reset(how generated.ResetType) {
 	m.Helper()
 	if _, err := m.service.Admin(m).ResetSystem(m.Context(), m.call(), &generated.ResetSystemRequest{ResetType: &how}); err != nil {
@@ -274,6 +293,34 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 	ready(one, two)
 	t.Logf("both were ready after %s", time.Since(began))
 
+	t.Run("each has a user of its own, who opens nothing of others", func(t *testing.T) {
+		if os.Geteuid() != 0 {
+			for _, m := range []*machine{one, two} {
+				if id := m.user(); id != os.Geteuid() {
+					t.Errorf("%s has the user %d, though nobody but root can give it one", m.name, id)
+				}
+			}
+			return
+		}
+		if one.user() == two.user() || one.user() == 0 || two.user() == 0 {
+			t.Fatalf("their users are %d and %d", one.user(), two.user())
+		}
+		data := h.service.Data
+		image := filepath.Join(h.images, "kernel")
+		for _, path := range []string{
+			filepath.Join(data, "run", "two", "vbios"), filepath.Join(data, "run", "two", "qmp"), filepath.Join(data, "run", "two", "variables.fd"),
+			filepath.Join(data, "state.db"), h.service.KeyFile(), image,
+		} {
+			if _, err := os.Stat(path); err != nil {
+				t.Fatal(err)
+			}
+			probe := exec.Command("/bin/sh", "-c", "cd \"$1\"; test -r \"$2\" || test -w \"$2\" || cat \"$2\"", "probe", "/", path)
+			probe.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(one.user()), Gid: uint32(one.user())}}
+			if out, err := probe.CombinedOutput(); err == nil || !strings.Contains(string(out), "Permission denied") {
+				t.Errorf("the user of one opens %s: %v, %s", path, err, out)
+			}
+		}
+	})
 	t.Run("what is set outside is read inside at once, and the other way round", func(t *testing.T) {
 		for _, m := range []*machine{one, two} {
 			if got, want := m.read("Outside"), everywhere+hex.EncodeToString([]byte("before the start of "+m.name)); got != want {

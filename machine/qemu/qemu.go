@@ -60,6 +60,8 @@ type Config struct {
 	Firmware  string            // OVMF's code; empty means Debian's without system management mode
 	ROM       []byte            // the thin virtual BIOS
 	KVM       string            // the kernel's device; empty means /dev/kvm
+	FirstUser int               // of the users that machines have, each its own
+	Users     int               // how many there are; 0 means that machines have the user of biosv
 	Variables Variables
 	Door      Door
 	Log       *slog.Logger
@@ -78,6 +80,7 @@ const variableStorage = 0x3ff9c
 type Host struct {
 	Config
 
+	naming  sync.Mutex // held by who gives a user
 	probing sync.Mutex
 	found   string // the accelerator; empty until the first start
 }
