@@ -6,14 +6,9 @@ import (
 	"strings"
 
 	"biosv/generated"
+	"biosv/machine"
 	"biosv/smm"
 )
-
-// registryID names the registry of a domain's machine. The facts in it are those of one machine, and a registry of the
-// same id is the same.
-func registryID(d smm.Domain) string {
-	return "BiosVQemuAttributeRegistry_" + strings.ReplaceAll(d.UUID, "-", "") + ".v1_0_0"
-}
 
 // The headings of the attributes.
 const (
@@ -50,9 +45,7 @@ func feature(name, display, help string) *generated.AttributeDefinition {
 // choice defines one of some values, of pairs: as it is written, and as people read it. The first is the default.
 func choice(name, menu, display, help string, pairs ...string) *generated.AttributeDefinition {
 	d := &generated.AttributeDefinition{Name: name, MenuGroup: menu, DisplayName: display, AttributeKind: &enumeration, DefaultValue: one(pairs[0]), ResetRequired: true, HelpText: help}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		d.PossibleValue = append(d.PossibleValue, &generated.PossibleValue{ValueName: pairs[i], ValueDisplayName: pairs[i+1]})
-	}
+	d.PossibleValue = machine.PossibleValues(pairs...)
 	return d
 }
 
@@ -83,7 +76,7 @@ const mostBootTimeout = 60 // s
 // in what the guest sees.
 func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 	v := d.VirtualMachine
-	return generated.GetAttributeRegistryReply{RegistryId: registryID(d), Definition: []*generated.AttributeDefinition{
+	return generated.GetAttributeRegistryReply{RegistryId: machine.RegistryID("Qemu", d.UUID), Definition: []*generated.AttributeDefinition{
 		label("SystemManufacturer", "Manufacturer", "QEMU", "Who made the machine, as its operating system reads it (SMBIOS type 1)."),
 		label("SystemProductName", "Product name", "Standard PC (Q35 + ICH9, 2009)", "What the machine is called, as its operating system reads it (SMBIOS type 1)."),
 		label("SystemFamily", "Family", "", "To which family the machine belongs, as its operating system reads it (SMBIOS type 1)."),

@@ -2,17 +2,11 @@ package sim
 
 import (
 	"strconv"
-	"strings"
 
 	"biosv/generated"
+	"biosv/machine"
 	"biosv/smm"
 )
-
-// registryID names the registry of a domain's machine. It bears the domain's UUID, because the facts are in it
-// and a registry of the same id is the same. The version changes with the table below.
-func registryID(d smm.Domain) string {
-	return "BiosVSimulatedAttributeRegistry_" + strings.ReplaceAll(d.UUID, "-", "") + ".v1_0_0"
-}
 
 // The headings of the attributes.
 const (
@@ -39,14 +33,6 @@ var (
 func bound(n int64) *generated.IntegerBound  { return new(generated.IntegerBound(n)) }
 func length(n uint32) *generated.LengthBound { return new(generated.LengthBound(n)) }
 
-// values makes possible values of pairs: as it is written, and as people read it.
-func values(pairs ...string) (list []*generated.PossibleValue) {
-	for i := 0; i+1 < len(pairs); i += 2 {
-		list = append(list, &generated.PossibleValue{ValueName: pairs[i], ValueDisplayName: pairs[i+1]})
-	}
-	return list
-}
-
 func one(v string) []string { return []string{v} }
 
 // registry is the table of the attributes. The facts in it are those of one machine, so they are its defaults.
@@ -56,7 +42,7 @@ func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 		boot = append(boot, o.reference, o.label)
 		order = append(order, o.reference)
 	}
-	return generated.GetAttributeRegistryReply{RegistryId: registryID(d), Dependency: dependencies(), Definition: []*generated.AttributeDefinition{
+	return generated.GetAttributeRegistryReply{RegistryId: machine.RegistryID("Simulated", d.UUID), Dependency: dependencies(), Definition: []*generated.AttributeDefinition{
 		{
 			Name: "AssetTag", MenuGroup: identification, DisplayName: "Asset tag", AttributeKind: &text, MaxLength: length(63), DefaultValue: one(""),
 			HelpText: "The tag under which you keep this machine in your books; the inventory shows it.",
@@ -80,7 +66,7 @@ func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 		},
 		{
 			Name: "ProcessorVirtualization", MenuGroup: processorMenu, DisplayName: "Virtualization", AttributeKind: &enumeration, ResetRequired: true,
-			PossibleValue: values("Enabled", "Enabled", "Disabled", "Disabled"), DefaultValue: one("Enabled"),
+			PossibleValue: machine.PossibleValues("Enabled", "Enabled", "Disabled", "Disabled"), DefaultValue: one("Enabled"),
 			HelpText: "Whether operating systems may run virtual machines with the help of the processors (the feature vmx).",
 		},
 		{
@@ -98,12 +84,12 @@ func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 		},
 		{
 			Name: "MemoryMode", MenuGroup: memoryMenu, DisplayName: "Memory mode", AttributeKind: &enumeration, ResetRequired: true,
-			PossibleValue: values("Independent", "All memory is used", "Mirrored", "Half of it is a copy of the other half"), DefaultValue: one("Independent"),
+			PossibleValue: machine.PossibleValues("Independent", "All memory is used", "Mirrored", "Half of it is a copy of the other half"), DefaultValue: one("Independent"),
 			HelpText: "Whether all memory can be used, or half of it guards the other half against the failure of a module.",
 		},
 		{
 			Name: "MemorySpeed", MenuGroup: memoryMenu, DisplayName: "Memory speed", AttributeKind: &enumeration, ResetRequired: true,
-			PossibleValue: values("Automatic", "As fast as the mode allows", "4800", "4800 MT/s", "4400", "4400 MT/s", "4000", "4000 MT/s"), DefaultValue: one("Automatic"),
+			PossibleValue: machine.PossibleValues("Automatic", "As fast as the mode allows", "4800", "4800 MT/s", "4400", "4400 MT/s", "4000", "4000 MT/s"), DefaultValue: one("Automatic"),
 			HelpText: "How fast the memory runs; mirrored memory runs at 4400 MT/s at most.",
 		},
 		{
@@ -113,12 +99,12 @@ func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 		},
 		{
 			Name: "BootOrder", MenuGroup: bootMenu, DisplayName: "Boot order", AttributeKind: &orderedList, ResetRequired: true,
-			PossibleValue: values(boot...), DefaultValue: order,
+			PossibleValue: machine.PossibleValues(boot...), DefaultValue: order,
 			HelpText: "What the firmware tries to start from, the first that works; options that are not in the list are not tried.",
 		},
 		{
 			Name: "NetworkBoot", MenuGroup: bootMenu, DisplayName: "Boot from the network", AttributeKind: &enumeration, ResetRequired: true,
-			PossibleValue: values("PXEv4", "PXE over IPv4", "PXEv6", "PXE over IPv6", "HTTP", "HTTP", "Disabled", "Disabled"), DefaultValue: one("PXEv4"),
+			PossibleValue: machine.PossibleValues("PXEv4", "PXE over IPv4", "PXEv6", "PXE over IPv6", "HTTP", "HTTP", "Disabled", "Disabled"), DefaultValue: one("PXEv4"),
 			HelpText: "How the firmware can start from the network adapters, if at all.",
 		},
 		{
@@ -128,17 +114,17 @@ func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 		},
 		{
 			Name: "BootReport", MenuGroup: bootMenu, DisplayName: "Boot report", AttributeKind: &enumeration, ResetRequired: true,
-			PossibleValue: values("Problems", "Problems only", "Summary", "What it started from", "Detailed", "Also what it found"), DefaultValue: one("Summary"),
+			PossibleValue: machine.PossibleValues("Problems", "Problems only", "Summary", "What it started from", "Detailed", "Also what it found"), DefaultValue: one("Summary"),
 			HelpText: "How much the firmware writes to the event log at each start.",
 		},
 		{
 			Name: "StorageMode", MenuGroup: deviceMenu, DisplayName: "Storage controller mode", AttributeKind: &enumeration, ResetRequired: true,
-			PossibleValue: values("NVMe", "Single drives", "RAID", "Drives as an array"), DefaultValue: one("NVMe"),
+			PossibleValue: machine.PossibleValues("NVMe", "Single drives", "RAID", "Drives as an array"), DefaultValue: one("NVMe"),
 			HelpText: "Whether operating systems see single drives or an array; change it before an operating system is installed.",
 		},
 		{
 			Name: "UsbPorts", MenuGroup: deviceMenu, DisplayName: "USB ports", AttributeKind: &enumeration, ResetRequired: true,
-			PossibleValue: values("Enabled", "All ports", "RearOnly", "Rear ports only", "Disabled", "No ports"), DefaultValue: one("Enabled"),
+			PossibleValue: machine.PossibleValues("Enabled", "All ports", "RearOnly", "Rear ports only", "Disabled", "No ports"), DefaultValue: one("Enabled"),
 			HelpText: "Which USB ports work; without any, nothing can be started from USB storage either.",
 		},
 		{
@@ -151,17 +137,17 @@ func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 		},
 		{
 			Name: "SerialConsoleBaud", MenuGroup: deviceMenu, DisplayName: "Serial console speed", AttributeKind: &enumeration, ResetRequired: true,
-			PossibleValue: values("9600", "9600 baud", "57600", "57600 baud", "115200", "115200 baud"), DefaultValue: one("115200"),
+			PossibleValue: machine.PossibleValues("9600", "9600 baud", "57600", "57600 baud", "115200", "115200 baud"), DefaultValue: one("115200"),
 			HelpText: "How fast the serial console is; the terminal at its other end must be set to the same speed.",
 		},
 		{
 			Name: "PowerRestorePolicy", MenuGroup: powerMenu, DisplayName: "When power comes back", AttributeKind: &enumeration,
-			PossibleValue: values("AlwaysOff", "Stay off", "AlwaysOn", "Start", "LastState", "As it was before"), DefaultValue: one("LastState"),
+			PossibleValue: machine.PossibleValues("AlwaysOff", "Stay off", "AlwaysOn", "Start", "LastState", "As it was before"), DefaultValue: one("LastState"),
 			HelpText: "What the machine does when its power comes back; for a simulated machine that is when biosv starts.",
 		},
 		{
 			Name: "ThermalPolicy", MenuGroup: powerMenu, DisplayName: "Thermal policy", AttributeKind: &enumeration,
-			PossibleValue: values(
+			PossibleValue: machine.PossibleValues(
 				string(generated.ThermalPolicyQuiet), "Quiet: slow fans, warm parts", string(generated.ThermalPolicyBalanced), "Balanced",
 				string(generated.ThermalPolicyPerformance), "Performance: fast fans, cool parts", string(generated.ThermalPolicyCustom), "Custom: by the minimum fan speed",
 			),
@@ -184,7 +170,7 @@ func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 		},
 		{
 			Name: "SimulatedLoad", MenuGroup: simulation, DisplayName: "Simulated load", AttributeKind: &enumeration, Hidden: true,
-			PossibleValue: values("Varying", "As the seed and the time have it", "Idle", "None", "Half", "Half", "Full", "Full"), DefaultValue: one("Varying"),
+			PossibleValue: machine.PossibleValues("Varying", "As the seed and the time have it", "Idle", "None", "Half", "Half", "Full", "Full"), DefaultValue: one("Varying"),
 			HelpText: "What the simulated processors have to do; with Full and slow fans, thresholds are reached.",
 		},
 	}}

@@ -182,10 +182,10 @@ func TestARegistryOfTheSameIDIsTheSame(t *testing.T) {
 	t.Parallel()
 	other := demo
 	other.UUID = "7d0e4f5a-16ee-4a55-8f0b-6d9c1a0f3b22"
-	if registryID(demo) == registryID(other) {
+	if registry(demo).RegistryId == registry(other).RegistryId {
 		t.Error("the facts of another machine have the same id")
 	}
-	if registryID(demo) != registry(demo).RegistryId {
+	if again := demo; registry(demo).RegistryId != registry(again).RegistryId {
 		t.Error("the id of a machine's registry is not always the same")
 	}
 }
