@@ -11,6 +11,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"biosv/internal/durable"
 )
 
 // Check says whether a file, which a backup may be, is a state that this program can open: it follows every page,
@@ -112,7 +114,7 @@ func (s *Store) replace(ctx context.Context, fresh string, db *bolt.DB) (*bolt.D
 	if s.stuck { // nobody can close it
 		old, s.stuck = nil, false
 	}
-	if err := syncFolder(filepath.Dir(s.path)); err != nil {
+	if err := durable.SyncFolder(filepath.Dir(s.path)); err != nil {
 		return old, fmt.Errorf("the copy is in the state's place, and a power cut may undo that: %w", err)
 	}
 	return old, nil

@@ -28,6 +28,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"biosv/internal/durable"
 )
 
 // Options change what is usual.
@@ -108,7 +110,7 @@ func create(path string, o Options, migrations []migration) error {
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, os.ErrExist) {
 		return full(err)
 	}
-	return syncFolder(filepath.Dir(path))
+	return durable.SyncFolder(filepath.Dir(path))
 }
 
 // openFile locks a file, checks its pages, gives it to bbolt and migrates what is in it.
@@ -130,15 +132,6 @@ func openFile(path string, o Options, migrations []migration) (db *bolt.DB, err 
 		return nil, errors.Join(full(err), db.Close())
 	}
 	return db, nil
-}
-
-func syncFolder(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // Close waits for the functions under way, lets those that wait for their turn go with ErrClosed, and closes
