@@ -11,7 +11,6 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -24,6 +23,7 @@ import (
 	"path/filepath"
 
 	"biosv/internal/durable"
+	"biosv/security/keyfile"
 	"biosv/security/tpm"
 )
 
@@ -123,16 +123,8 @@ func (l *Launch) Version() int { return l.policies.Version }
 
 // makeSigner writes the private key first: without it, the public one is of no use.
 func makeSigner(dir string) (*ecdsa.PublicKey, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := keyfile.Make(filepath.Join(dir, SignerKey))
 	if err != nil {
-		return nil, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(der)
-	if err := durable.WriteFile(filepath.Join(dir, SignerKey), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
 		return nil, err
 	}
 	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
@@ -159,22 +151,12 @@ func parsePublic(text []byte) (*ecdsa.PublicKey, error) {
 
 func (l *Launch) signerKey() (*ecdsa.PrivateKey, error) {
 	path := filepath.Join(l.dir, SignerKey)
-	text, err := os.ReadFile(path)
+	key, err := keyfile.Read(path)
 	if err != nil {
 		return nil, fmt.Errorf("the signer's key is needed: %w", err)
 	}
-	defer clear(text)
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, fmt.Errorf("%s is no PEM file", path)
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	clear(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if k, ok := key.(*ecdsa.PrivateKey); ok && k.PublicKey.Equal(l.signer) {
-		return k, nil
+	if key.PublicKey.Equal(l.signer) {
+		return key, nil
 	}
 	return nil, fmt.Errorf("%s is not the key of this launch policy's signer", path)
 }
