@@ -56,7 +56,7 @@ func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 	if err != nil {
 		return nil, err
 	}
-	arguments, err := m.arguments(m.host.accelerator(ctx, program, flash), user, s)
+	arguments, err := m.arguments(m.host.accelerator(ctx, program, flash), user, s, time.Now())
 	if err != nil {
 		return nil, err
 	}

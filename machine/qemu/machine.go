@@ -239,6 +239,8 @@ var ends = map[end]smm.Event{
 	firmwareReset: {Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.MachineReset", Message: "The machine was reset from inside, and starts again."},
 	guestShutdown: {Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.MachineOff", Message: "The operating system turned the machine off."},
 	guestPanic:    {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.OperatingSystemPanicked", Message: "The operating system panicked, and the machine lost its power."},
+	watchdogReset: {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.WatchdogExpired", Message: "The operating system was silent: the watchdog reset the machine, which starts again."},
+	watchdogOff:   {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.WatchdogExpired", Message: "The operating system was silent: the watchdog turned the machine off."},
 	killed:        {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.MachineKilled", Message: "The machine lost its power: QEMU ended without having been asked to."},
 }
 
@@ -252,7 +254,7 @@ func (m *Machine) value(attribute string) string {
 // startsAgain says whether the machine starts again after such an end; restart says that a restart was asked for.
 func (m *Machine) startsAgain(how end, restart bool) bool {
 	switch how {
-	case guestReset, firmwareReset:
+	case guestReset, firmwareReset, watchdogReset:
 		return true
 	case guestPanic:
 		return m.value("PanicAction") == "Restart"

@@ -58,9 +58,14 @@ func dial(ctx context.Context, path string, tell func(qmp.Event)) (*monitor, err
 	return m, nil
 }
 
-// run has a command carried out, and reads its answer into answer, unless that is nil.
+// run has a command carried out that takes no arguments.
 func (m *monitor) run(ctx context.Context, command string, answer any) error {
-	text, err := json.Marshal(qmp.Command{Execute: command})
+	return m.ask(ctx, qmp.Command{Execute: command}, answer)
+}
+
+// ask has a command carried out, and reads its answer into answer, unless that is nil.
+func (m *monitor) ask(ctx context.Context, command qmp.Command, answer any) error {
+	text, err := json.Marshal(command)
 	if err != nil {
 		return err
 	}
@@ -117,28 +122,44 @@ func (m *monitor) state(ctx context.Context) (generated.PowerState, error) {
 // end is how a boot ended.
 type end string
 
-// The reasons of QEMU's event SHUTDOWN (QMP reference, ShutdownCause) that are told apart here.
+// The reasons of QEMU's event SHUTDOWN (QMP reference, ShutdownCause) that are told apart here, and what a watchdog does.
 const (
 	killed        end = "" // it came to no such event
 	guestReset    end = "guest-reset"
 	guestShutdown end = "guest-shutdown"
 	guestPanic    end = "guest-panic"
 	firmwareReset end = "subsystem-reset"
+	watchdogReset end = "watchdog reset"
+	watchdogOff   end = "watchdog poweroff"
 )
 
-// lastEnd reads how a boot ended from what its second monitor wrote.
+// lastEnd reads how a boot ended from what its second monitor wrote. A reset by the watchdog looks like any other that
+// comes from inside, but for the event before it; and there is no other event where it turned the machine off.
 func lastEnd(path string) (reason end, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
+	watchdog := ""
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		var e qmp.Event
-		if json.Unmarshal(lines.Bytes(), &e) == nil && e.Event == "SHUTDOWN" {
+		if json.Unmarshal(lines.Bytes(), &e) != nil {
+			continue
+		}
+		switch e.Event {
+		case "SHUTDOWN":
 			text, _ := e.Data["reason"].(string)
 			reason = end(text)
+		case "WATCHDOG":
+			watchdog, _ = e.Data["action"].(string)
 		}
+	}
+	switch {
+	case watchdog == watchdogActions["Restart"] && reason == guestReset:
+		return watchdogReset, nil
+	case watchdog == watchdogActions["PowerOff"] && reason == killed:
+		return watchdogOff, nil
 	}
 	return reason, nil
 }

@@ -65,6 +65,9 @@ type Config struct {
 	Variables Variables
 	Door      Door
 	Log       *slog.Logger
+
+	// Sensors gives what the host measures of itself, as far as machines are to show it; nil where that is nothing.
+	Sensors func(context.Context) (*generated.ThermalReading, error)
 }
 
 // Debian's OVMF without system management mode, and QEMU.
