@@ -93,7 +93,7 @@ var layers = []layer{
 	{"security", nil},
 	{"generated", []string{"envelope", "security"}},
 	{"fault", []string{"envelope", "generated", "store"}},
-	{"machine/", []string{"fault", "generated", "machine", "smm"}},
+	{"machine/", []string{"fault", "generated", "internal/durable", "machine", "smm"}},
 	{"machine", []string{"generated"}},
 	{"smm/eventlog", []string{"generated", "security/audit", "smm", "store"}},
 	{"smm/", []string{"fault", "generated", "security", "smm", "store"}},
