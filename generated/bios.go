@@ -2219,7 +2219,7 @@ type GetAuditLogReply struct {
 	// Position of the newest row.
 	LastPosition *LogPosition `xml:"LastPosition,omitempty" json:"LastPosition,omitempty"`
 
-	// Whether every digest from the first row to the last is right.
+	// Whether every digest from the first row to the last is right. Rows that were found right since the service started are read again where this answer has them.
 	ChainIntact bool `xml:"ChainIntact,omitempty" json:"ChainIntact,omitempty"`
 }
 

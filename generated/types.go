@@ -626,7 +626,7 @@ var Types = map[string][]Field{
 	"GetAuditLogReply": {
 		{Name: "Record", Type: "AuditRecord", Kind: Complex, Optional: true, Many: true, Doc: "The rows."},
 		{Name: "LastPosition", Type: "LogPosition", Kind: Integer, Optional: false, Many: false, Doc: "Position of the newest row."},
-		{Name: "ChainIntact", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "Whether every digest from the first row to the last is right."},
+		{Name: "ChainIntact", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "Whether every digest from the first row to the last is right. Rows that were found right since the service started are read again where this answer has them."},
 	},
 	"BackupStateRequest": {},
 	"BackupStateReply": {
