@@ -33,7 +33,7 @@ func (h *Host) Define(v *generated.VirtualMachine) error {
 	if v.FirmwareBuild != nil {
 		build = *v.FirmwareBuild
 	}
-	_, build, err := h.firmware(build)
+	_, build, err := h.build(build)
 	if err != nil {
 		return err
 	}

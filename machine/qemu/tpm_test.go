@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"biosv/generated"
+	"biosv/machine/firmware"
 )
 
 // newTPMBench is a bench whose machine has a TPM, of a swtpm that is real.
@@ -64,7 +65,7 @@ func TestATPMIsResetByEachBootAndKeepsItsState(t *testing.T) {
 		t.Errorf("the log tells of %q", told)
 	}
 	resets, first := b.switchedOn(), b.machine.running().tpm.process
-	b.end(guestReset)
+	b.end(firmware.GuestReset)
 	b.eventually("another boot", func() bool { r := b.machine.running(); return r != nil && r.tpm.process != first })
 	if !first.over() {
 		t.Error("the TPM of the boot before runs")

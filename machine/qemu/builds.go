@@ -23,8 +23,6 @@ var DefaultFirmwares = []string{"/usr/share/qemu/firmware", "/etc/qemu/firmware"
 const (
 	// flashBytes is the size of the flash that is rendered: the one of OVMF's builds of 4 MiB.
 	flashBytes = 0x84000
-	// variableStorage is how many bytes of variables it takes.
-	variableStorage = 0x3ff9c
 	// mostDescriptor bounds what is read of a descriptor; they have 1 kB.
 	mostDescriptor = 1 << 20
 )
@@ -84,8 +82,8 @@ func (d *descriptor) unfitFiles() string {
 	return ""
 }
 
-// firmware gives the file of a build, and its name; an empty one means the first that fits, in the order of names.
-func (h *Host) firmware(name generated.FirmwareBuild) (code string, build generated.FirmwareBuild, err error) {
+// build gives the file of a build, and its name; an empty one means the first that fits, in the order of names.
+func (h *Host) build(name generated.FirmwareBuild) (code string, build generated.FirmwareBuild, err error) {
 	builds, err := h.descriptors()
 	if err != nil {
 		return "", "", err
