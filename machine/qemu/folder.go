@@ -39,7 +39,6 @@ const (
 	fileLog      = "log"
 	filePID      = "pid"
 	socketTPM    = "tpm"
-	fileTPM      = "tpm.pid"
 	fileSetup    = "tpm.log" // of the making of a TPM
 )
 

@@ -13,7 +13,7 @@
 //	events.in, events.out  a second monitor that only writes down what happens, also while biosv is away
 //	console                the socket of the first serial port
 //	pid, log               QEMU's process, and what it complains of
-//	tpm, tpm.pid           the socket of the machine's TPM, and the TPM's process
+//	tpm                    the socket of the machine's TPM
 //
 // What a machine is doing is asked of QEMU whenever somebody wants to know. What became of a boot that ended is read
 // from events.out.

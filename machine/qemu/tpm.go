@@ -36,8 +36,7 @@ const (
 // What swtpm is given beside its arguments, from 3 on.
 const (
 	swtpmSocket = 3
-	swtpmPID    = 4
-	swtpmLog    = 5 // it takes none of the standard ones
+	swtpmLog    = 4 // it takes none of the standard ones
 )
 
 const (
@@ -81,13 +80,8 @@ func (m *Machine) startTPM(ctx context.Context, user int, log *os.File) (t *tpm,
 		return nil, err
 	}
 	defer socket.Close()
-	pid, err := os.OpenFile(m.folder.at(fileTPM), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer pid.Close()
 	arguments := append([]string{"socket", "--tpm2", "--tpmstate", "dir=.,mode=0600", "--ctrl", fmt.Sprintf("type=unixio,fd=%d", swtpmSocket),
-		"--pid", fmt.Sprintf("fd=%d", swtpmPID), "--terminate"}, m.swtpmLog()...)
+		"--pid", "file=" + filePID, "--terminate"}, m.swtpmLog()...)
 	if user != 0 {
 		user = m.host.tpmUser(user)
 		arguments = append(arguments, "--runas", strconv.Itoa(user))
@@ -96,7 +90,7 @@ func (m *Machine) startTPM(ctx context.Context, user int, log *os.File) (t *tpm,
 		return nil, err
 	}
 	t = &tpm{state: filepath.Join(m.tpmFolder(), fileState)}
-	if t.process, err = launch("swtpm", arguments, m.tpmFolder(), user, log, socket, pid, log); err != nil {
+	if t.process, err = launch("swtpm", arguments, m.tpmFolder(), user, log, socket, log); err != nil {
 		return nil, fmt.Errorf("start the TPM: %w", err)
 	}
 	return t, nil
@@ -134,7 +128,7 @@ func (m *Machine) provide(ctx context.Context) error {
 
 // findTPM finds the TPM that runs; nil where there is none.
 func (m *Machine) findTPM() (*tpm, error) {
-	pid, err := readPID(m.folder.at(fileTPM))
+	pid, err := readPID(filepath.Join(m.tpmFolder(), filePID))
 	if pid == 0 {
 		return nil, err
 	}
