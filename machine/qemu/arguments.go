@@ -8,17 +8,18 @@ import (
 	"time"
 
 	"biosv/generated"
+	"biosv/machine/firmware"
 )
 
 // arguments are QEMU's for a boot that begins now. All files but those of the host are named relative to the run
 // folder. The places of devices on the PCI bus are in boot options, so what an attribute takes away comes last.
-func (m *Machine) arguments(accelerator string, user int, s setup, now time.Time) ([]string, error) {
+func (m *Machine) arguments(accelerator, firmware string, user int, s setup, now time.Time) ([]string, error) {
 	v := m.domain.VirtualMachine
 	b := &line{}
 	b.add("-name", m.domain.Name)
 	b.add("-uuid", m.domain.UUID)
 	b.add("-pidfile", filePID)
-	b.base(accelerator, user, m.host.Firmware)
+	b.base(accelerator, user, firmware)
 	b.add("-cpu", s.cpu())
 	b.add("-smp", fmt.Sprint(*v.ProcessorCount))
 	b.add("-m", fmt.Sprint(*v.MemoryMiB))
@@ -29,6 +30,9 @@ func (m *Machine) arguments(accelerator string, user int, s setup, now time.Time
 
 	if s["SerialConsole"] == "true" {
 		b.add("-chardev", "socket,id=console,path="+socketSerial+",server=on,wait=off", "-device", "isa-serial,index=0,chardev=console")
+	}
+	if v.VirtualTpm {
+		b.add("-chardev", "socket,id=tpm,path="+socketTPM, "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
 	}
 	b.add("-device", "pvpanic")
 	b.add("-rtc", "base="+s.clock(now))
@@ -85,7 +89,7 @@ const balloonSeconds = 5
 // What the values of attributes are in QEMU's option action.
 var (
 	panicActions    = map[string]string{"StandStill": "pause", "PowerOff": "shutdown", "Restart": "shutdown"}
-	watchdogActions = map[string]string{"Restart": "reset", "PowerOff": "poweroff"}
+	watchdogActions = map[string]string{"Restart": firmware.ActionReset, "PowerOff": firmware.ActionPowerOff}
 )
 
 // mac is the address of the network card: of QEMU's own range, and the end of the UUID.

@@ -1,11 +1,9 @@
 package qemu
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/digitalocean/go-qemu/qmp"
@@ -117,49 +115,4 @@ func (m *monitor) state(ctx context.Context) (generated.PowerState, error) {
 		return "", fmt.Errorf("QEMU is in a state that is not known here: %q", status.Status)
 	}
 	return s, nil
-}
-
-// end is how a boot ended.
-type end string
-
-// The reasons of QEMU's event SHUTDOWN (QMP reference, ShutdownCause) that are told apart here, and what a watchdog does.
-const (
-	killed        end = "" // it came to no such event
-	guestReset    end = "guest-reset"
-	guestShutdown end = "guest-shutdown"
-	guestPanic    end = "guest-panic"
-	firmwareReset end = "subsystem-reset"
-	watchdogReset end = "watchdog reset"
-	watchdogOff   end = "watchdog poweroff"
-)
-
-// lastEnd reads how a boot ended from what its second monitor wrote. A reset by the watchdog looks like any other that
-// comes from inside, but for the event before it; and there is no other event where it turned the machine off.
-func lastEnd(path string) (reason end, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	watchdog := ""
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		var e qmp.Event
-		if json.Unmarshal(lines.Bytes(), &e) != nil {
-			continue
-		}
-		switch e.Event {
-		case "SHUTDOWN":
-			text, _ := e.Data["reason"].(string)
-			reason = end(text)
-		case "WATCHDOG":
-			watchdog, _ = e.Data["action"].(string)
-		}
-	}
-	switch {
-	case watchdog == watchdogActions["Restart"] && reason == guestReset:
-		return watchdogReset, nil
-	case watchdog == watchdogActions["PowerOff"] && reason == killed:
-		return watchdogOff, nil
-	}
-	return reason, nil
 }

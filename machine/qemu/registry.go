@@ -94,6 +94,13 @@ func secureBoot() *generated.AttributeDefinition {
 	return d
 }
 
+// tpmFact tells whether the machine was made with a TPM.
+func tpmFact(there bool) *generated.AttributeDefinition {
+	d := toggle("VirtualTpm", securityMenu, "TPM", there, "Whether the machine has a TPM 2.0 of its own.")
+	d.ResetRequired, d.ReadOnly, d.Immutable = false, true, true
+	return d
+}
+
 // registry is the table of the attributes. Each that can be written is in the command line of the next start
 // ([Machine.arguments]), and so in what the guest sees.
 func registry(d smm.Domain) generated.GetAttributeRegistryReply {
@@ -117,6 +124,7 @@ func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 		toggle("BootMenu", bootMenu, "Boot menu", false, "Whether the firmware waits for a key that leads to its menu, before it starts an operating system."),
 		number("BootMenuSeconds", bootMenu, "Wait for the boot menu in seconds", 1, 60, 5, "How long the firmware waits for the key; it sets the variable Timeout by it, and by 0 where there is no menu."),
 		secureBoot(),
+		tpmFact(v.VirtualTpm),
 		toggle("SerialConsole", deviceMenu, "Serial console", true, "Whether the machine has a first serial port, on which firmware and operating system show themselves."),
 		number("RtcOffsetMinutes", deviceMenu, "Clock ahead of UTC in minutes", -720, 840, 0, "By how much the machine's clock is ahead of UTC when it starts: some operating systems expect local time in it."),
 		powerRestore(),
