@@ -47,6 +47,9 @@ type house struct {
 
 // saw says that a guest has seen what a value of an attribute is for.
 func (h *house) saw(attribute, value string) {
+	if h.seen == nil {
+		h.seen = map[string]map[string]bool{}
+	}
 	if h.seen[attribute] == nil {
 		h.seen[attribute] = map[string]bool{}
 	}
@@ -55,7 +58,7 @@ func (h *house) saw(attribute, value string) {
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
-	h := &house{T: t, images: t.TempDir(), seen: map[string]map[string]bool{}}
+	h := &house{T: t, images: t.TempDir()}
 	files := map[string]string{}
 	for name, source := range map[string]string{"/bin/efivars": "./vbios/testdata/efivars", "/bin/crash": "./machine/qemu/testdata/crash"} {
 		files[name] = filepath.Join(t.TempDir(), "program")
