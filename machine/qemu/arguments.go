@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"biosv/generated"
-	"biosv/machine/firmware"
 )
 
 // arguments are QEMU's for a boot that begins now. All files but those of the host are named relative to the run
@@ -89,7 +88,7 @@ const balloonSeconds = 5
 // What the values of attributes are in QEMU's option action.
 var (
 	panicActions    = map[string]string{"StandStill": "pause", "PowerOff": "shutdown", "Restart": "shutdown"}
-	watchdogActions = map[string]string{"Restart": firmware.ActionReset, "PowerOff": firmware.ActionPowerOff}
+	watchdogActions = map[string]string{"Restart": "reset", "PowerOff": "poweroff"}
 )
 
 // mac is the address of the network card: of QEMU's own range, and the end of the UUID.

@@ -60,7 +60,7 @@ func newHouse(t *testing.T) *house {
 	t.Helper()
 	h := &house{T: t, images: t.TempDir()}
 	files := map[string]string{}
-	for name, source := range map[string]string{"/bin/efivars": "./vbios/testdata/efivars", "/bin/crash": "./machine/qemu/testdata/crash"} {
+	for name, source := range map[string]string{"/bin/efivars": "./vbios/testdata/efivars", "/bin/crash": "./machine/qemu/testdata/crash", "/bin/watchdog": "./machine/qemu/testdata/watchdog"} {
 		files[name] = filepath.Join(t.TempDir(), "program")
 		build := exec.Command("go", "build", "-o", files[name], source)
 		build.Dir, build.Env = testbed.Root, append(os.Environ(), "CGO_ENABLED=0")
@@ -69,7 +69,7 @@ func newHouse(t *testing.T) *house {
 		}
 	}
 	kernel := guest.Image(t, guest.Config{
-		Modules: []string{"efivarfs", "pvpanic-mmio", "i6300esb", "virtio_pci", "virtio_balloon"}, Files: files,
+		Modules: []string{"efivarfs", "pvpanic-mmio", "i6300esb", "button", "evdev", "virtio_pci", "virtio_balloon"}, Files: files,
 		Script: []string{"run /bin/efivars save /proc/tty/driver/serial Ports-" + vendor}, // also where there is no console
 	}, filepath.Join(h.images, "initrd"))
 	content, err := os.ReadFile(kernel)
@@ -297,13 +297,21 @@ func (m *machine) setAttributes(values ...string) {
 }
 
 // told says whether the event log has a record.
-func (m *machine) told(id string) bool {
+func (m *machine) told(id string) bool { m.Helper(); return m.records(id) > 0 }
+
+// records says how many the event log has.
+func (m *machine) records(id string) (n int) {
 	m.Helper()
 	reply, err := m.service.Admin(m).GetEventLog(m.Context(), m.call(), &generated.GetEventLogRequest{MostRecords: new(generated.RecordLimit(1000))})
 	if err != nil {
 		m.Fatal(err)
 	}
-	return slices.ContainsFunc(reply.Record, func(r *generated.EventRecord) bool { return r.MessageId == id })
+	for _, r := range reply.Record {
+		if r.MessageId == id {
+			n++
+		}
+	}
+	return n
 }
 
 // Two machines go through their lives. A start takes 10 s of emulation, so they live once for all.
@@ -313,7 +321,7 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 		r.MemoryMiB, r.ProcessorCount = new(generated.MemoryMiB(384)), new(generated.ProcessorCount(2))
 	})
 	one.setAttributes("SystemManufacturer", "Example, Ltd.", "SystemProductName", "Blade", "SystemFamily", "Blades", "SkuNumber", "B-7", "SerialNumber", "0815", "AssetTag", "rack 7",
-		"BootMenu", "true", "Watchdog", "true")
+		"BootMenu", "true")
 	for _, m := range []*machine{one, two} {
 		m.set("Outside", []byte("before the start of "+m.name))
 		m.reset(generated.ResetTypeOn)
@@ -431,11 +439,11 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 	})
 	t.Run("what happened while the service was away is made up for", func(t *testing.T) {
 		two.setAttributes("SystemManufacturer", "Another, Ltd.", "SystemProductName", "Tower", "SystemFamily", "Towers", "SkuNumber", "T-1", "SerialNumber", "4711", "AssetTag", "rack 8",
-			"ProcessorAes", "false", "ProcessorRandom", "false", "ProcessorVirtualization", "false", "RtcOffsetMinutes", "-150", "PanicAction", "Restart")
+			"ProcessorAes", "false", "ProcessorRandom", "false", "ProcessorVirtualization", "false", "RtcOffsetMinutes", "-150", "Watchdog", "true", "PanicAction", "Restart")
 		two.reset(generated.ResetTypeOn) // one that was killed starts as any other
 		was := map[*machine]int{one: one.process(), two: two.process()}
 		h.service.Kill()
-		one.leave("start hang /bin/crash hang")
+		one.leave("reboot")
 		if err := syscall.Kill(two.process(), syscall.SIGKILL); err != nil { // as if the host had lost its power
 			t.Fatal(err)
 		}
@@ -447,10 +455,6 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 		if state := one.power(); state != generated.PowerStateOn {
 			t.Errorf("it is %s", state)
 		}
-		if !one.told("BiosV.1.0.WatchdogExpired") {
-			t.Error("the log does not tell that the watchdog did it")
-		}
-		h.saw("WatchdogAction", "Restart")
 		h.saw("PowerRestorePolicy", "LastState")
 	})
 	t.Run("attributes are seen inside", func(t *testing.T) {
@@ -478,15 +482,32 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 			return says
 		})
 	})
+	t.Run("an operating system restarts when it is asked to, and by its watchdog when it is silent", func(t *testing.T) {
+		was := map[*machine]int{one: one.process(), two: two.process()}
+		one.reset(generated.ResetTypeGracefulRestart)
+		two.console.Tell(t, "start watchdog /bin/watchdog")
+		for m, process := range was {
+			m.within(30*time.Second, "a new process", func() bool { pid, err := m.pid(); return err == nil && pid != process })
+		}
+		one.console.Await(t, "guest: the power button was pushed")
+		for m, id := range map[*machine]string{one: "BiosV.1.0.MachineOff", two: "BiosV.1.0.WatchdogFired"} {
+			if !m.told(id) {
+				t.Errorf("the log of %s does not tell of it", m.name)
+			}
+		}
+		h.saw("WatchdogAction", "Restart")
+		ready(one, two)
+	})
 	t.Run("a machine that was turned off inside is off", func(t *testing.T) {
-		one.leave("poweroff")
-		one.within(time.Second, "off", func() bool { return one.power() == generated.PowerStateOff })
-		one.within(time.Second, "a record", func() bool { return one.told("BiosV.1.0.MachineOff") })
+		records := one.records("BiosV.1.0.MachineOff")
+		one.reset(generated.ResetTypeGracefulShutdown)
+		one.within(30*time.Second, "off", func() bool { return one.power() == generated.PowerStateOff })
+		one.within(time.Second, "a record", func() bool { return one.records("BiosV.1.0.MachineOff") == records+1 })
 	})
 	t.Run("a panic is seen, and the machine starts again where it is to", func(t *testing.T) {
 		process := two.process()
 		two.setAttributes("PanicAction", "StandStill", "BootMenu", "true", "BootMenuSeconds", "1") // from the next start on
-		two.console.Tell(t, "start crash /bin/crash panic")
+		two.console.Tell(t, "start crash /bin/crash")
 		two.within(10*time.Second, "a new process", func() bool { pid, err := two.pid(); return err == nil && pid != process })
 		if !two.told("BiosV.1.0.OperatingSystemPanicked") {
 			t.Error("the log does not tell of it")
@@ -495,10 +516,18 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 		ready(two)
 		two.look(t)
 	})
-	t.Run("or stands still until it is taken its power", func(t *testing.T) {
-		two.console.Tell(t, "start crash /bin/crash panic")
+	t.Run("or stands still until it is taken its power, also when nobody saw it", func(t *testing.T) {
+		records := two.records("BiosV.1.0.OperatingSystemPanicked")
+		h.service.Kill() // which is not there to see it
+		two.console.Tell(t, "start crash /bin/crash")
+		events := filepath.Join(h.service.Data, "run", "two", "events.out")
+		two.within(30*time.Second, "a panic", func() bool {
+			text, err := os.ReadFile(events)
+			return err == nil && bytes.Contains(text, []byte("GUEST_PANICKED"))
+		})
+		h.serve(h.service.Data)
 		two.within(10*time.Second, "paused", func() bool { return two.power() == generated.PowerStatePaused })
-		two.within(time.Second, "a record", func() bool { return two.told("BiosV.1.0.OperatingSystemPanicked") })
+		two.within(time.Second, "a record", func() bool { return two.records("BiosV.1.0.OperatingSystemPanicked") == records+1 })
 		h.saw("PanicAction", "StandStill")
 		two.reset(generated.ResetTypeForceOff)
 		if state := two.power(); state != generated.PowerStateOff {
@@ -535,7 +564,7 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 		if ports := string(two.get("Ports")); !strings.Contains(ports, fmt.Sprintf(port, "16550A")) {
 			t.Errorf("its ports were %s", ports)
 		}
-		one.setAttributes("WatchdogAction", "PowerOff")
+		one.setAttributes("Watchdog", "true", "WatchdogAction", "PowerOff")
 		two.setAttributes("PowerRestorePolicy", "AlwaysOn", "SerialConsole", "false", "PanicAction", "PowerOff")
 		h.service.Kill()
 		h.serve(h.service.Data)
@@ -548,7 +577,7 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 	t.Run("a watchdog turns the machine off where it is to", func(t *testing.T) {
 		one.reset(generated.ResetTypeOn)
 		ready(one)
-		one.leave("start hang /bin/crash hang")
+		one.leave("start watchdog /bin/watchdog")
 		one.within(time.Second, "off", func() bool { return one.power() == generated.PowerStateOff })
 		h.saw("WatchdogAction", "PowerOff")
 	})
