@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,6 +60,18 @@ func TestTheCommandLineIsThatOfTheFile(t *testing.T) {
 		if strings.Contains(got, never) {
 			t.Errorf("it has %s", never)
 		}
+	}
+}
+
+func TestATPMNeedsItsPrograms(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	h := New(Config{Program: "/bin/true", Firmwares: []string{newFirmwares(t, "50-fits")}, Log: slog.New(slog.DiscardHandler)})
+	if err := h.Define(&generated.VirtualMachine{}); err != nil {
+		t.Error(err)
+	}
+	var unavailable *generated.UnavailableFault
+	if err := h.Define(&generated.VirtualMachine{VirtualTpm: true}); !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "install the Debian package swtpm") {
+		t.Errorf("it is answered with %v", err)
 	}
 }
 
