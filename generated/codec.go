@@ -586,6 +586,40 @@ func (v ImageName) String() string {
 	return string(v)
 }
 
+var patternFirmwareBuild = regexp.MustCompile("^(?:[A-Za-z0-9][A-Za-z0-9._\\-]*)$")
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v FirmwareBuild) Check() (rule, expected string) {
+	if utf8.RuneCountInString(string(v)) > 128 {
+		return "cvc-maxLength-valid", "at most 128 characters"
+	}
+	if !patternFirmwareBuild.MatchString(string(v)) {
+		return "cvc-pattern-valid", "text that matches [A-Za-z0-9][A-Za-z0-9._\\-]*"
+	}
+	return "", ""
+}
+
+func (v *FirmwareBuild) decode(r *xmltext.Reader) {
+	*v = FirmwareBuild(r.String("FirmwareBuild"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *FirmwareBuild) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"FirmwareBuild", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v FirmwareBuild) String() string {
+	return string(v)
+}
+
 // Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
 // value that is right.
 func (v VariableName) Check() (rule, expected string) {
@@ -833,10 +867,10 @@ func (v ResetType) String() string {
 // value that is right.
 func (v SensorKind) Check() (rule, expected string) {
 	switch v {
-	case SensorKindTemperature, SensorKindPower, SensorKindVoltage, SensorKindLoad:
+	case SensorKindTemperature, SensorKindPower, SensorKindVoltage, SensorKindLoad, SensorKindMemory:
 		return "", ""
 	}
-	return "cvc-enumeration-valid", "one of Temperature, Power, Voltage, Load"
+	return "cvc-enumeration-valid", "one of Temperature, Power, Voltage, Load, Memory"
 }
 
 func (v *SensorKind) decode(r *xmltext.Reader) {
@@ -2502,6 +2536,15 @@ func (m *VirtualMachine) decode(r *xmltext.Reader) {
 		v := r.String("string")
 		m.KernelArguments = v
 	}
+	if r.More("FirmwareBuild") {
+		v := new(FirmwareBuild)
+		v.decode(r)
+		m.FirmwareBuild = v
+	}
+	if r.More("VirtualTpm") {
+		v := r.Bool("boolean")
+		m.VirtualTpm = v
+	}
 	r.Close()
 }
 
@@ -2536,6 +2579,12 @@ func (m *VirtualMachine) encode(w *xmltext.Writer) {
 	}
 	if m.KernelArguments != "" {
 		w.String("KernelArguments", m.KernelArguments)
+	}
+	if m.FirmwareBuild != nil {
+		m.FirmwareBuild.encode(w, "FirmwareBuild")
+	}
+	if m.VirtualTpm {
+		w.Bool("VirtualTpm", m.VirtualTpm)
 	}
 }
 
@@ -4891,6 +4940,15 @@ func (m *CreateDomainRequest) decode(r *xmltext.Reader) {
 		v := r.String("string")
 		m.KernelArguments = v
 	}
+	if r.More("FirmwareBuild") {
+		v := new(FirmwareBuild)
+		v.decode(r)
+		m.FirmwareBuild = v
+	}
+	if r.More("VirtualTpm") {
+		v := r.Bool("boolean")
+		m.VirtualTpm = v
+	}
 	r.Close()
 }
 
@@ -4935,6 +4993,12 @@ func (m *CreateDomainRequest) encode(w *xmltext.Writer) {
 	}
 	if m.KernelArguments != "" {
 		w.String("KernelArguments", m.KernelArguments)
+	}
+	if m.FirmwareBuild != nil {
+		m.FirmwareBuild.encode(w, "FirmwareBuild")
+	}
+	if m.VirtualTpm {
+		w.Bool("VirtualTpm", m.VirtualTpm)
 	}
 }
 

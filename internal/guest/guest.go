@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,7 +89,7 @@ type Guest struct {
 
 const (
 	// commandTime bounds what a guest may take for anything, under emulation on a machine that is busy.
-	commandTime = 60 * time.Second
+	commandTime = 3 * time.Minute
 	address     = "10.0.2.15"
 )
 
@@ -256,6 +257,9 @@ func (g *Guest) said() int {
 	defer g.mu.Unlock()
 	return len(g.lines)
 }
+
+// Said is all that the console has said.
+func (g *Guest) Said() string { return g.tail(math.MaxInt) }
 
 // Await waits for a line of the console that contains text, from the first line on, and gives the line. A guest
 // that ended before fails the test.

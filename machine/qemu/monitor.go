@@ -1,11 +1,9 @@
 package qemu
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/digitalocean/go-qemu/qmp"
@@ -58,9 +56,14 @@ func dial(ctx context.Context, path string, tell func(qmp.Event)) (*monitor, err
 	return m, nil
 }
 
-// run has a command carried out, and reads its answer into answer, unless that is nil.
+// run has a command carried out that takes no arguments.
 func (m *monitor) run(ctx context.Context, command string, answer any) error {
-	text, err := json.Marshal(qmp.Command{Execute: command})
+	return m.ask(ctx, qmp.Command{Execute: command}, answer)
+}
+
+// ask has a command carried out, and reads its answer into answer, unless that is nil.
+func (m *monitor) ask(ctx context.Context, command qmp.Command, answer any) error {
+	text, err := json.Marshal(command)
 	if err != nil {
 		return err
 	}
@@ -112,33 +115,4 @@ func (m *monitor) state(ctx context.Context) (generated.PowerState, error) {
 		return "", fmt.Errorf("QEMU is in a state that is not known here: %q", status.Status)
 	}
 	return s, nil
-}
-
-// end is how a boot ended.
-type end string
-
-// The reasons of QEMU's event SHUTDOWN (QMP reference, ShutdownCause) that are told apart here.
-const (
-	killed        end = "" // it came to no such event
-	guestReset    end = "guest-reset"
-	guestShutdown end = "guest-shutdown"
-	guestPanic    end = "guest-panic"
-	firmwareReset end = "subsystem-reset"
-)
-
-// lastEnd reads how a boot ended from what its second monitor wrote.
-func lastEnd(path string) (reason end, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		var e qmp.Event
-		if json.Unmarshal(lines.Bytes(), &e) == nil && e.Event == "SHUTDOWN" {
-			text, _ := e.Data["reason"].(string)
-			reason = end(text)
-		}
-	}
-	return reason, nil
 }

@@ -16,7 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"biosv/fault"
 	"biosv/generated"
+	"biosv/machine/firmware"
 	"biosv/smm"
 )
 
@@ -44,18 +46,16 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, firmware, pool := filepath.Join(t.TempDir(), fakeName), filepath.Join(t.TempDir(), "CODE.fd"), t.TempDir()
+	program, firmwares, pool := filepath.Join(t.TempDir(), fakeName), newFirmwares(t, "50-fits"), t.TempDir()
 	if err := os.Symlink(self, program); err != nil {
 		t.Fatal(err)
 	}
 	b.image = filepath.Join(pool, "disk.qcow2")
-	for _, file := range []string{firmware, b.image} {
-		if err := os.WriteFile(file, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(b.image, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	b.host = New(Config{
-		Folder: filepath.Join(t.TempDir(), strings.Repeat("long", 30)), Pools: map[string]string{"images": pool}, Program: program, Firmware: firmware, KVM: filepath.Join(pool, "no-kvm"),
+		Folder: filepath.Join(t.TempDir(), strings.Repeat("long", 30)), Pools: map[string]string{"images": pool}, Program: program, Firmwares: []string{firmwares}, TPMs: filepath.Join(t.TempDir(), "vtpm"), KVM: filepath.Join(pool, "no-kvm"),
 		ROM: []byte("rom"), Variables: b, Door: b.door, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	b.domain = smm.Domain{Name: "web1", UUID: "5b1f6d0e-0c57-4a0c-9d2e-0d6a4c0a1b2c", VirtualMachine: &generated.VirtualMachine{}}
@@ -86,7 +86,7 @@ func (b *bench) open() {
 }
 
 // door echoes, and tells the boot of what it hears.
-func (b *bench) door(ctx context.Context, _ string, inside bool, l net.Listener, boot Boot) error {
+func (b *bench) door(ctx context.Context, _ string, inside bool, l net.Listener, boot *firmware.Boot) error {
 	b.mu.Lock()
 	b.inside = append(b.inside, inside)
 	b.mu.Unlock()
@@ -173,9 +173,18 @@ func (b *bench) say(line string) string {
 }
 
 // end has the fake end as QEMU does for a reason.
-func (b *bench) end(reason end) {
+func (b *bench) end(reason firmware.End) {
 	b.Helper()
-	b.say(fmt.Sprintf(`event {"event": "SHUTDOWN", "data": {"guest": true, "reason": %q}}`, reason))
+	switch reason {
+	case firmware.WatchdogReset:
+		b.say(`event {"event": "WATCHDOG", "data": {"action": "reset"}}`)
+		reason = firmware.GuestReset
+	case firmware.WatchdogOff:
+		b.say(`event {"event": "WATCHDOG", "data": {"action": "poweroff"}}`)
+	}
+	if reason != firmware.WatchdogOff {
+		b.say(fmt.Sprintf(`event {"event": "SHUTDOWN", "data": {"guest": true, "reason": %q}}`, reason))
+	}
 	b.say("exit")
 }
 
@@ -218,12 +227,13 @@ func TestAMachineIsWhatItsMonitorSays(t *testing.T) {
 func TestABootEndsForAReasonAndIsFollowedByAnotherAfterAReset(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
-		reason end
+		reason firmware.End
 		event  string
 		again  bool
 	}{
-		{guestReset, "MachineReset", true}, {firmwareReset, "MachineReset", true}, {guestShutdown, "MachineOff", false},
-		{guestPanic, "OperatingSystemPanicked", false}, {"host-signal", "MachineStopped", false},
+		{firmware.WatchdogReset, "WatchdogFired", true}, {firmware.WatchdogOff, "WatchdogFired", false},
+		{firmware.GuestReset, "MachineReset", true}, {firmware.FirmwareReset, "MachineReset", true}, {firmware.GuestShutdown, "MachineOff", false},
+		{firmware.GuestPanic, "OperatingSystemPanicked", false}, {"host-signal", "MachineStopped", false},
 	} {
 		t.Run(string(row.reason), func(t *testing.T) {
 			t.Parallel()
@@ -274,7 +284,7 @@ func TestResetsReachQEMU(t *testing.T) {
 	if err := b.machine.Reset(t.Context(), generated.ResetTypeNmi); !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "machine does not provide NMIs") {
 		t.Errorf("what QEMU refuses is answered with %v", err)
 	}
-	b.end(guestShutdown) // of its operating system, which was asked for a restart
+	b.end(firmware.GuestShutdown) // of its operating system, which was asked for a restart
 	b.eventually("another process runs", func() bool { p := b.machine.running(); return p != nil && p.process.pid != first })
 	second := b.machine.running().process.pid
 	b.reset(generated.ResetTypeForceRestart)
@@ -332,10 +342,12 @@ func TestAMachineOutlivesWhoStartedIt(t *testing.T) {
 		t.Errorf("its guest counts as one in its operating system: %t", b.inside)
 	}
 	for _, row := range []struct {
-		reason end
+		reason firmware.End
 		event  string
 		state  generated.PowerState
-	}{{guestReset, "MachineReset", generated.PowerStateOn}, {guestShutdown, "MachineOff", generated.PowerStateOff}} {
+	}{
+		{firmware.GuestReset, "MachineReset", generated.PowerStateOn}, {firmware.WatchdogReset, "WatchdogFired", generated.PowerStateOn}, {firmware.GuestShutdown, "MachineOff", generated.PowerStateOff},
+	} {
 		say := b.machine.folder.at(socketSerial)
 		folder, err := openFolder(b.machine.folder.path)
 		if err != nil {
@@ -360,7 +372,75 @@ func TestAMachineOutlivesWhoStartedIt(t *testing.T) {
 	}
 }
 
-func TestTheLoadOfProcessorsIsMeasured(t *testing.T) {
+func TestAPanicIsToldOfOnceAlsoWhenNobodySawIt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	folder, err := openFolder(b.machine.folder.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.machine.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.machine.folder = folder // to speak with the fake while nobody watches
+	b.say("status guest-panicked")
+	b.say(`event {"event": "GUEST_PANICKED", "data": {"action": "pause"}}`)
+	if err := folder.close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		b.open()
+		if state, told := b.power(), b.told(); state != generated.PowerStatePaused || !slices.Equal(told, []string{"OperatingSystemPanicked"}) {
+			t.Errorf("it is %s, and the log tells of %q", state, told)
+		}
+		if err := b.machine.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.open()
+}
+
+func TestAMachineThatIsNoDomainsIsEnded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	other := b.domain
+	other.UUID = "5b1f6d0e-0c57-4a0c-9d2e-0d6a4c0a1b2d"
+	for _, row := range []struct {
+		name    string
+		domains []smm.Domain
+		stays   bool
+	}{{"its own", []smm.Domain{b.domain}, true}, {"none", nil, false}, {"another of its name", []smm.Domain{other}, false}} {
+		t.Run(row.name, func(t *testing.T) {
+			if b.machine.running() == nil {
+				b.reset(generated.ResetTypeOn)
+			}
+			process := b.machine.running().process
+			if err := b.machine.Close(); err != nil {
+				t.Fatal(err)
+			}
+			ended, err := b.host.EndOthers(row.domains)
+			if want := map[bool][]string{false: {b.domain.Name}}[row.stays]; err != nil || !slices.Equal(ended, want) {
+				t.Errorf("%q were ended, and not %q; %v", ended, want, err)
+			}
+			if p, err := adopt(process.pid, "-uuid", b.domain.UUID); (p != nil) != row.stays || err != nil {
+				t.Errorf("it runs: %t, %v", p != nil, err)
+			} else if p != nil {
+				p.forget()
+			}
+			b.open()
+			if (b.machine.running() != nil) != row.stays {
+				t.Errorf("it is %s", b.power())
+			}
+		})
+	}
+	if told := b.told(); len(told) != 0 {
+		t.Errorf("its log tells of %q, though it is another's", told)
+	}
+}
+
+func TestLoadAndMemoryAreMeasured(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	var unavailable *generated.UnavailableFault
@@ -368,13 +448,65 @@ func TestTheLoadOfProcessorsIsMeasured(t *testing.T) {
 		t.Errorf("where it is off: %+v, %v", reading, err)
 	}
 	b.reset(generated.ResetTypeOn)
-	reading, err := b.machine.Thermal(t.Context())
-	if err != nil || len(reading.Sensor) != 1 {
-		t.Fatal(reading, err)
+	measure := func() map[string]*generated.ThermalSensor {
+		t.Helper()
+		reading, err := b.machine.Thermal(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sensors := map[string]*generated.ThermalSensor{}
+		for _, s := range reading.Sensor {
+			sensors[s.Name] = s
+		}
+		return sensors
 	}
+	sensors := measure()
 	// It would be 100 if nothing else ran here.
-	if s := reading.Sensor[0]; *s.Reading < 5 || *s.Reading > 100 || *s.SensorKind != generated.SensorKindLoad || *s.SensorState != generated.SensorStateNormal {
-		t.Errorf("a processor that is always busy is busy for %d%%, and its state is %s", *s.Reading, *s.SensorState)
+	if s := sensors["CPU 0"]; s == nil || *s.Reading < 5 || *s.Reading > 100 || *s.SensorKind != generated.SensorKindLoad || *s.SensorState != generated.SensorStateNormal {
+		t.Errorf("a processor that is always busy: %+v", s)
+	}
+	if s := sensors["Memory on the Host"]; s == nil || *s.Reading > 20 || *s.SensorKind != generated.SensorKindMemory { // the test takes some of 1024 MiB
+		t.Errorf("the host's memory: %+v", s)
+	}
+	if s := sensors["Memory"]; s != nil {
+		t.Errorf("a guest without a driver says how much it uses: %+v", s)
+	}
+	for _, row := range []struct {
+		ago, total, available, free string
+		want                        generated.SensorReading // -1: there is none
+		state                       generated.SensorState
+	}{
+		{"1s", "1000", "400", "100", 60, generated.SensorStateNormal}, {"1s", "1000", "50", "10", 95, generated.SensorStateNonCritical},
+		{"1s", "1000", "18446744073709551615", "300", 70, generated.SensorStateNormal}, // one that does not know what is available
+		{"1m", "1000", "400", "100", -1, ""}, {"1s", "18446744073709551615", "400", "100", -1, ""}, {"1s", "1000", "2000", "2000", -1, ""},
+	} {
+		b.say(strings.Join([]string{"memory", row.ago, row.total, row.available, row.free}, " "))
+		switch s := measure()["Memory"]; {
+		case s == nil && row.want == -1:
+		case s == nil || *s.Reading != row.want || *s.SensorState != row.state:
+			t.Errorf("%+v is %+v", row, s)
+		}
+	}
+}
+
+func TestMachinesShowWhatTheHostMeasures(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	var refusal error
+	b.host.Sensors = func(context.Context) (*generated.ThermalReading, error) {
+		return &generated.ThermalReading{Sensor: []*generated.ThermalSensor{{Name: "coretemp Core 0"}}, Fan: []*generated.Fan{{Name: "nct6775 fan1"}}}, refusal
+	}
+	reading, err := b.machine.Thermal(t.Context())
+	if err != nil || len(reading.Sensor) != 1 || reading.Sensor[0].Name != "Host coretemp Core 0" || len(reading.Fan) != 1 || reading.Fan[0].Name != "Host nct6775 fan1" {
+		t.Errorf("a machine that is off: %+v, %v", reading, err)
+	}
+	b.reset(generated.ResetTypeOn)
+	if reading, err := b.machine.Thermal(t.Context()); err != nil || len(reading.Sensor) != 3 {
+		t.Errorf("one that runs: %+v, %v", reading, err)
+	}
+	refusal = fault.Unavailable(fault.NotOnThisHost, 0, "This host has none.")
+	if reading, err := b.machine.Thermal(t.Context()); err != nil || len(reading.Sensor) != 2 {
+		t.Errorf("where the host has none: %+v, %v", reading, err)
 	}
 }
 
@@ -510,7 +642,7 @@ func TestAStartThatCannotBe(t *testing.T) {
 	b.refuse = nil
 	b.reset(generated.ResetTypeOn)
 	b.refuse = errors.New("the disk is full")
-	b.end(guestReset)
+	b.end(firmware.GuestReset)
 	b.eventually("the log tells that it stays off", func() bool { return slices.Contains(b.told(), "StartFailed") })
 	b.eventually("it is off", func() bool { return b.power() == generated.PowerStateOff })
 }
