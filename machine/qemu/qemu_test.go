@@ -36,6 +36,7 @@ type bench struct {
 	events     []string // ids
 	taken      []string // what the firmware had written
 	inside     []bool   // of each door
+	phase      generated.GuestPhase
 }
 
 func newBench(t *testing.T) *bench {
@@ -114,6 +115,13 @@ func (b *bench) Starting(context.Context) (smm.Settings, error) {
 	defer b.mu.Unlock()
 	b.starts++
 	return nil, b.refuse
+}
+
+func (b *bench) Enter(ctx context.Context, phase generated.GuestPhase, e smm.Event) error {
+	b.mu.Lock()
+	b.phase = phase
+	b.mu.Unlock()
+	return b.Report(ctx, e)
 }
 
 func (b *bench) Report(_ context.Context, e smm.Event) error {
@@ -329,6 +337,9 @@ func TestAMachineOutlivesWhoStartedIt(t *testing.T) {
 	}
 	if !slices.Equal(b.inside, []bool{false, true}) {
 		t.Errorf("its guest counts as one in its operating system: %t", b.inside)
+	}
+	if b.phase != generated.GuestPhaseOperatingSystem {
+		t.Errorf("its guest is kept to be in the phase %q", b.phase)
 	}
 	for _, row := range []struct {
 		reason firmware.End
