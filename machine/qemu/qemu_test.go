@@ -370,6 +370,74 @@ func TestAMachineOutlivesWhoStartedIt(t *testing.T) {
 	}
 }
 
+func TestAPanicIsToldOfOnceAlsoWhenNobodySawIt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	folder, err := openFolder(b.machine.folder.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.machine.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.machine.folder = folder // to speak with the fake while nobody watches
+	b.say("status guest-panicked")
+	b.say(`event {"event": "GUEST_PANICKED", "data": {"action": "pause"}}`)
+	if err := folder.close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		b.open()
+		if state, told := b.power(), b.told(); state != generated.PowerStatePaused || !slices.Equal(told, []string{"OperatingSystemPanicked"}) {
+			t.Errorf("it is %s, and the log tells of %q", state, told)
+		}
+		if err := b.machine.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.open()
+}
+
+func TestAMachineThatIsNoDomainsIsEnded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	other := b.domain
+	other.UUID = "5b1f6d0e-0c57-4a0c-9d2e-0d6a4c0a1b2d"
+	for _, row := range []struct {
+		name    string
+		domains []smm.Domain
+		stays   bool
+	}{{"its own", []smm.Domain{b.domain}, true}, {"none", nil, false}, {"another of its name", []smm.Domain{other}, false}} {
+		t.Run(row.name, func(t *testing.T) {
+			if b.machine.running() == nil {
+				b.reset(generated.ResetTypeOn)
+			}
+			process := b.machine.running().process
+			if err := b.machine.Close(); err != nil {
+				t.Fatal(err)
+			}
+			ended, err := b.host.EndOthers(row.domains)
+			if want := map[bool][]string{false: {b.domain.Name}}[row.stays]; err != nil || !slices.Equal(ended, want) {
+				t.Errorf("%q were ended, and not %q; %v", ended, want, err)
+			}
+			if p, err := adopt(process.pid, "-uuid", b.domain.UUID); (p != nil) != row.stays || err != nil {
+				t.Errorf("it runs: %t, %v", p != nil, err)
+			} else if p != nil {
+				p.forget()
+			}
+			b.open()
+			if (b.machine.running() != nil) != row.stays {
+				t.Errorf("it is %s", b.power())
+			}
+		})
+	}
+	if told := b.told(); len(told) != 0 {
+		t.Errorf("its log tells of %q, though it is another's", told)
+	}
+}
+
 func TestTheLoadOfProcessorsIsMeasured(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
