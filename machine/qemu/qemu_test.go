@@ -200,7 +200,7 @@ func (b *bench) eventually(what string, so func() bool) {
 	b.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			b.Fatalf("it is not so: %s", what)
+			b.Fatalf("it is not so: %s; the log tells of %q", what, b.told())
 		}
 	}
 }
