@@ -27,7 +27,7 @@ run: build ## start a service in .biosv with a simulated domain, on https://127.
 test: setup generated-is-current vbios-is-current lint guest build ## everything that a change must pass
 	$(GO) test $(ALL)
 	$(GO) test -tags e2e -timeout 15m ./internal/e2e/... ./internal/interop/... ./internal/house/...
-	$(GO) test -tags guest -timeout 15m -p 1 ./internal/guest/... ./internal/powercut/... ./vbios/... ./machine/qemu/...
+	$(GO) test -tags guest -timeout 15m -p 1 ./internal/guest/... ./internal/powercut/... ./vbios/... ./machine/qemu/... ./smm/variable ./smm/variable/services
 	@scripts/vulncheck.sh
 
 check: generated-is-current lint ## the fast loop: generated code, formatting, vet, staticcheck, unit tests
@@ -58,7 +58,7 @@ vbios-is-current: vbios
 bench: guest build ## CPU time of a request, beside net/http with a constant answer; what a guest costs
 	$(GO) test -tags bench -count=1 -v -run TestRequests ./internal/bench
 	$(GO) test -tags bench,guest -count=1 -v -timeout 30m -run TestFigures ./machine/qemu
-	$(GO) test -run - -bench . -benchmem ./internal/bench ./envelope
+	$(GO) test -run - -bench . -benchmem ./internal/bench ./envelope ./service/uefi
 
 soak: setup guest build ## what takes hours: 50 power cuts, and each fuzz target for FUZZTIME
 	KILLS=50 $(GO) test -tags guest -timeout 2h -p 1 -v ./internal/powercut/... ./machine/host/...
