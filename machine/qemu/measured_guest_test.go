@@ -74,9 +74,15 @@ func (h *house) certify(dir, name string) certified {
 // program makes the EFI program of testdata/measure, which goes by a name.
 func (h *house) program(dir, name string) string {
 	h.Helper()
+	return h.build("testdata/measure/measure.c", dir, name)
+}
+
+// build makes an EFI program, which goes by a name.
+func (h *house) build(source, dir, name string) string {
+	h.Helper()
 	object, file := filepath.Join(dir, name+".o"), filepath.Join(dir, name+".efi")
 	h.do("clang-14", "-target", "x86_64-unknown-windows", "-std=c2x", "-ffreestanding", "-fshort-wchar", "-mno-red-zone", "-mgeneral-regs-only", "-Os", "-fno-stack-protector",
-		"-Wall", "-Wextra", "-Werror", "-I", filepath.Join(testbed.Root, "vbios", "driver"), "-DNAME=\""+name+"\"", "-c", "testdata/measure/measure.c", "-o", object)
+		"-Wall", "-Wextra", "-Werror", "-I", filepath.Join(testbed.Root, "vbios", "driver"), "-DNAME=\""+name+"\"", "-c", source, "-o", object)
 	h.do("lld-link-14", "/subsystem:efi_application", "/entry:start", "/nodefaultlib", "/timestamp:0", "/out:"+file, object)
 	return file
 }
