@@ -104,7 +104,11 @@ func program(f *frame.Frame) []byte {
 	)
 	var b []byte
 	port := func(register uint16) { b = binary.LittleEndian.AppendUint16(append(b, movDX...), uart+register) }
-	out := func(register uint16, v byte) { port(register); b = append(append(b, movAL...), v); b = append(b, outAL...) }
+	out := func(register uint16, v byte) {
+		port(register)
+		b = append(append(b, movAL...), v)
+		b = append(b, outAL...)
+	}
 	b = append(b, 0xfa) // cli
 	out(lcr, 3)
 	out(ier, 0)
@@ -149,11 +153,11 @@ func hibernate(device string) error {
 			return err
 		}
 	}
-	fmt.Println("awake again")
+	fmt.Println("awake again: guest: ready") // which the first process said before it slept
 	return nil
 }
 
-// resume does not return if a machine sleeps on the device.
+// resume does not return if the machine sleeps on the device.
 func resume(device string) error {
 	info, err := os.Stat(device)
 	if err != nil {
