@@ -66,6 +66,7 @@ const (
 	BadSignature       Code = "BadSignature"
 	WrongKey           Code = "WrongKey"
 	DamagedArchive     Code = "DamagedArchive"
+	DamagedStore       Code = "DamagedVariableStore"
 	TooLarge           Code = "TooLarge"
 	TooMany            Code = "TooMany"
 	NotOnThisHost      Code = "NotOnThisHost"
@@ -80,6 +81,7 @@ const (
 
 	UnknownVariable      Code = "UnknownVariable"
 	UnknownImage         Code = "UnknownImage"
+	UnknownFirmware      Code = "UnknownFirmware"
 	KernelUnchecked      Code = "KernelUnchecked"
 	EfiInvalidParameter  Code = "EfiInvalidParameter"
 	EfiUnsupported       Code = "EfiUnsupported"
@@ -133,6 +135,7 @@ var messageIDs = map[Code]string{
 	BadSignature:       "BiosV.1.0.BadSignature",
 	WrongKey:           "BiosV.1.0.WrongKey",
 	DamagedArchive:     "BiosV.1.0.DamagedArchive",
+	DamagedStore:       "BiosV.1.0.DamagedVariableStore",
 	TooLarge:           "Base.1.19.PayloadTooLarge",
 	TooMany:            "Base.1.19.CreateLimitReachedForResource",
 	NotOnThisHost:      "Base.1.19.ResourceNotFound",
@@ -147,6 +150,7 @@ var messageIDs = map[Code]string{
 
 	UnknownVariable:      "Base.1.19.ResourceNotFound",
 	UnknownImage:         "Base.1.19.ResourceNotFound",
+	UnknownFirmware:      "Base.1.19.ResourceNotFound",
 	KernelUnchecked:      "Base.1.19.PropertyValueConflict",
 	EfiInvalidParameter:  "Base.1.19.ActionParameterValueConflict",
 	EfiUnsupported:       "Base.1.19.ActionParameterNotSupported",

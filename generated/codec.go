@@ -71,44 +71,48 @@ func operationOf(local []byte) *Operation {
 		return &Operations[14]
 	case "QueryVariableInfo":
 		return &Operations[15]
-	case "GetSecureBoot":
+	case "ExportVariables":
 		return &Operations[16]
-	case "SetSecureBoot":
+	case "ImportVariables":
 		return &Operations[17]
-	case "EnrollSecureBootKeys":
+	case "GetSecureBoot":
 		return &Operations[18]
-	case "ResetSecureBootKeys":
+	case "SetSecureBoot":
 		return &Operations[19]
-	case "GetEventLog":
+	case "EnrollSecureBootKeys":
 		return &Operations[20]
-	case "GetTrustState":
+	case "ResetSecureBootKeys":
 		return &Operations[21]
-	case "GetCertificateChain":
+	case "GetEventLog":
 		return &Operations[22]
-	case "CreateCertificateRequest":
+	case "GetTrustState":
 		return &Operations[23]
-	case "InstallCertificateChain":
+	case "GetCertificateChain":
 		return &Operations[24]
-	case "ListDomains":
+	case "CreateCertificateRequest":
 		return &Operations[25]
-	case "GetDomain":
+	case "InstallCertificateChain":
 		return &Operations[26]
-	case "CreateDomain":
+	case "ListDomains":
 		return &Operations[27]
-	case "DestroyDomain":
+	case "GetDomain":
 		return &Operations[28]
-	case "ListOperators":
+	case "CreateDomain":
 		return &Operations[29]
-	case "AddOperator":
+	case "DestroyDomain":
 		return &Operations[30]
-	case "RemoveOperator":
+	case "ListOperators":
 		return &Operations[31]
-	case "GetAuditLog":
+	case "AddOperator":
 		return &Operations[32]
-	case "BackupState":
+	case "RemoveOperator":
 		return &Operations[33]
-	case "RestoreState":
+	case "GetAuditLog":
 		return &Operations[34]
+	case "BackupState":
+		return &Operations[35]
+	case "RestoreState":
+		return &Operations[36]
 	}
 	return nil
 }
@@ -579,6 +583,40 @@ func (v *ImageName) encode(w *xmltext.Writer, element string) {
 
 // String gives the value as the contract writes it.
 func (v ImageName) String() string {
+	return string(v)
+}
+
+var patternFirmwareBuild = regexp.MustCompile("^(?:[A-Za-z0-9][A-Za-z0-9._\\-]*)$")
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v FirmwareBuild) Check() (rule, expected string) {
+	if utf8.RuneCountInString(string(v)) > 128 {
+		return "cvc-maxLength-valid", "at most 128 characters"
+	}
+	if !patternFirmwareBuild.MatchString(string(v)) {
+		return "cvc-pattern-valid", "text that matches [A-Za-z0-9][A-Za-z0-9._\\-]*"
+	}
+	return "", ""
+}
+
+func (v *FirmwareBuild) decode(r *xmltext.Reader) {
+	*v = FirmwareBuild(r.String("FirmwareBuild"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *FirmwareBuild) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"FirmwareBuild", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v FirmwareBuild) String() string {
 	return string(v)
 }
 
@@ -2498,6 +2536,15 @@ func (m *VirtualMachine) decode(r *xmltext.Reader) {
 		v := r.String("string")
 		m.KernelArguments = v
 	}
+	if r.More("FirmwareBuild") {
+		v := new(FirmwareBuild)
+		v.decode(r)
+		m.FirmwareBuild = v
+	}
+	if r.More("VirtualTpm") {
+		v := r.Bool("boolean")
+		m.VirtualTpm = v
+	}
 	r.Close()
 }
 
@@ -2532,6 +2579,12 @@ func (m *VirtualMachine) encode(w *xmltext.Writer) {
 	}
 	if m.KernelArguments != "" {
 		w.String("KernelArguments", m.KernelArguments)
+	}
+	if m.FirmwareBuild != nil {
+		m.FirmwareBuild.encode(w, "FirmwareBuild")
+	}
+	if m.VirtualTpm {
+		w.Bool("VirtualTpm", m.VirtualTpm)
 	}
 }
 
@@ -4261,6 +4314,93 @@ func (m *QueryVariableInfoReply) encode(w *xmltext.Writer) {
 	w.Uint64("MaximumVariableSize", uint64(m.MaximumVariableSize))
 }
 
+func (m *ExportVariablesRequest) decode(r *xmltext.Reader) {
+	r.Open("ExportVariablesRequest")
+	r.Close()
+}
+
+func (m *ExportVariablesRequest) encode(w *xmltext.Writer) {
+}
+
+func (m *ExportVariablesReply) decode(r *xmltext.Reader) {
+	r.Open("ExportVariablesReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	if r.Need("VariableCount") {
+		v := uint32(r.Uint64("unsignedInt", 32))
+		m.VariableCount = v
+	}
+	if r.Need("VariableStore") {
+		v := r.Base64("base64Binary")
+		m.VariableStore = v
+	}
+	r.Close()
+}
+
+func (m *ExportVariablesReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("ExportVariablesReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+	w.Uint64("VariableCount", uint64(m.VariableCount))
+	w.Base64("VariableStore", m.VariableStore)
+}
+
+func (m *ImportVariablesRequest) decode(r *xmltext.Reader) {
+	r.Open("ImportVariablesRequest")
+	if r.Need("VariableStore") {
+		v := r.Base64("base64Binary")
+		m.VariableStore = v
+	}
+	if r.More("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	r.Close()
+}
+
+func (m *ImportVariablesRequest) encode(w *xmltext.Writer) {
+	w.Base64("VariableStore", m.VariableStore)
+	if m.Version != nil {
+		m.Version.encode(w, "Version")
+	}
+}
+
+func (m *ImportVariablesReply) decode(r *xmltext.Reader) {
+	r.Open("ImportVariablesReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	if r.Need("VariableCount") {
+		v := uint32(r.Uint64("unsignedInt", 32))
+		m.VariableCount = v
+	}
+	for r.More("ImportNote") {
+		v := r.String("string")
+		m.ImportNote = append(m.ImportNote, v)
+	}
+	r.Close()
+}
+
+func (m *ImportVariablesReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("ImportVariablesReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+	w.Uint64("VariableCount", uint64(m.VariableCount))
+	for _, v := range m.ImportNote {
+		w.String("ImportNote", v)
+	}
+}
+
 func (m *GetSecureBootRequest) decode(r *xmltext.Reader) {
 	r.Open("GetSecureBootRequest")
 	r.Close()
@@ -4800,6 +4940,15 @@ func (m *CreateDomainRequest) decode(r *xmltext.Reader) {
 		v := r.String("string")
 		m.KernelArguments = v
 	}
+	if r.More("FirmwareBuild") {
+		v := new(FirmwareBuild)
+		v.decode(r)
+		m.FirmwareBuild = v
+	}
+	if r.More("VirtualTpm") {
+		v := r.Bool("boolean")
+		m.VirtualTpm = v
+	}
 	r.Close()
 }
 
@@ -4844,6 +4993,12 @@ func (m *CreateDomainRequest) encode(w *xmltext.Writer) {
 	}
 	if m.KernelArguments != "" {
 		w.String("KernelArguments", m.KernelArguments)
+	}
+	if m.FirmwareBuild != nil {
+		m.FirmwareBuild.encode(w, "FirmwareBuild")
+	}
+	if m.VirtualTpm {
+		w.Bool("VirtualTpm", m.VirtualTpm)
 	}
 }
 

@@ -178,6 +178,20 @@ var Operations = [...]Operation{
 		NewReply:   func() Reply { return new(QueryVariableInfoReply) },
 	},
 	{
+		Name: "ExportVariables", Action: "urn:biosv:bios:v1/ExportVariables", Function: "variable",
+		Role: security.Viewer, Guest: false, Effect: Read, Scope: DomainScope,
+		Doc:        "Gives the nonvolatile UEFI variables as a variable store that OVMF starts with under plain QEMU, with time stamps and what private authenticated variables keep of their makers.",
+		NewRequest: func() Request { return new(ExportVariablesRequest) },
+		NewReply:   func() Reply { return new(ExportVariablesReply) },
+	},
+	{
+		Name: "ImportVariables", Action: "urn:biosv:bios:v1/ImportVariables", Function: "variable",
+		Role: security.Operator, Guest: false, Effect: Change, Scope: DomainScope,
+		Doc:        "Puts the variables of a variable store in place of all that the machine has, keys of Secure Boot among them, in one change. No signature is asked for, as of somebody who is physically present; time stamps and makers stay as they are in the store. Refused unless the machine is off, and where the store is damaged.",
+		NewRequest: func() Request { return new(ImportVariablesRequest) },
+		NewReply:   func() Reply { return new(ImportVariablesReply) },
+	},
+	{
 		Name: "GetSecureBoot", Action: "urn:biosv:bios:v1/GetSecureBoot", Function: "variable",
 		Role: security.Viewer, Guest: false, Effect: Read, Scope: DomainScope,
 		Doc:        "Tells of Secure Boot: whether it is on, its mode, and its keys (UEFI 2.10, section 32.3; Redfish SecureBoot 1.1).",
@@ -330,25 +344,27 @@ var (
 	OpSetVariable              = &Operations[13]
 	OpDeleteVariable           = &Operations[14]
 	OpQueryVariableInfo        = &Operations[15]
-	OpGetSecureBoot            = &Operations[16]
-	OpSetSecureBoot            = &Operations[17]
-	OpEnrollSecureBootKeys     = &Operations[18]
-	OpResetSecureBootKeys      = &Operations[19]
-	OpGetEventLog              = &Operations[20]
-	OpGetTrustState            = &Operations[21]
-	OpGetCertificateChain      = &Operations[22]
-	OpCreateCertificateRequest = &Operations[23]
-	OpInstallCertificateChain  = &Operations[24]
-	OpListDomains              = &Operations[25]
-	OpGetDomain                = &Operations[26]
-	OpCreateDomain             = &Operations[27]
-	OpDestroyDomain            = &Operations[28]
-	OpListOperators            = &Operations[29]
-	OpAddOperator              = &Operations[30]
-	OpRemoveOperator           = &Operations[31]
-	OpGetAuditLog              = &Operations[32]
-	OpBackupState              = &Operations[33]
-	OpRestoreState             = &Operations[34]
+	OpExportVariables          = &Operations[16]
+	OpImportVariables          = &Operations[17]
+	OpGetSecureBoot            = &Operations[18]
+	OpSetSecureBoot            = &Operations[19]
+	OpEnrollSecureBootKeys     = &Operations[20]
+	OpResetSecureBootKeys      = &Operations[21]
+	OpGetEventLog              = &Operations[22]
+	OpGetTrustState            = &Operations[23]
+	OpGetCertificateChain      = &Operations[24]
+	OpCreateCertificateRequest = &Operations[25]
+	OpInstallCertificateChain  = &Operations[26]
+	OpListDomains              = &Operations[27]
+	OpGetDomain                = &Operations[28]
+	OpCreateDomain             = &Operations[29]
+	OpDestroyDomain            = &Operations[30]
+	OpListOperators            = &Operations[31]
+	OpAddOperator              = &Operations[32]
+	OpRemoveOperator           = &Operations[33]
+	OpGetAuditLog              = &Operations[34]
+	OpBackupState              = &Operations[35]
+	OpRestoreState             = &Operations[36]
 )
 
 // Command is an operation as a command of the command line.
@@ -515,6 +531,22 @@ var Commands = [...]Command{
 		Table:     "MaximumVariableStorageSize; RemainingVariableStorageSize; MaximumVariableSize",
 		Example:   "biosv variable info --domain demo",
 		Doc:       "Tells how much room there is for UEFI variables (UEFI 2.10, section 8.2.4).",
+	},
+	{
+		Words: []string{"variable", "export"}, Operation: "ExportVariables",
+		Arguments: []string{"VariableStore"},
+		Set:       [][2]string{},
+		Table:     "VariableStore VariableCount Version",
+		Example:   "biosv variable export VARS.fd --domain demo",
+		Doc:       "Gives the nonvolatile UEFI variables as a variable store that OVMF starts with under plain QEMU, with time stamps and what private authenticated variables keep of their makers.",
+	},
+	{
+		Words: []string{"variable", "import"}, Operation: "ImportVariables",
+		Arguments: []string{"VariableStore"},
+		Set:       [][2]string{},
+		Table:     "VariableCount ImportNote Version",
+		Example:   "biosv variable import VARS.fd --domain demo",
+		Doc:       "Puts the variables of a variable store in place of all that the machine has, keys of Secure Boot among them, in one change. No signature is asked for, as of somebody who is physically present; time stamps and makers stay as they are in the store. Refused unless the machine is off, and where the store is damaged.",
 	},
 	{
 		Words: []string{"secureboot", "show"}, Operation: "GetSecureBoot",

@@ -217,6 +217,8 @@ var Types = map[string][]Field{
 		{Name: "KernelImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Kernel that its firmware starts in place of a boot option."},
 		{Name: "InitrdImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Initial memory disk of that kernel."},
 		{Name: "KernelArguments", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Command line of that kernel."},
+		{Name: "FirmwareBuild", Type: "FirmwareBuild", Kind: String, Optional: true, Many: false, Doc: "The build of its firmware; absent means the first one of the host that fits."},
+		{Name: "VirtualTpm", Type: "boolean", Kind: Boolean, Optional: true, Many: false, Doc: "Whether it has a TPM 2.0 in software; absent means no."},
 	},
 	"Domain": {
 		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
@@ -495,6 +497,21 @@ var Types = map[string][]Field{
 		{Name: "RemainingVariableStorageSize", Type: "unsignedLong", Kind: Integer, Optional: false, Many: false, Doc: "Bytes of these that are free."},
 		{Name: "MaximumVariableSize", Type: "unsignedLong", Kind: Integer, Optional: false, Many: false, Doc: "Bytes that one of them may take, with 60 for its header and without its name."},
 	},
+	"ExportVariablesRequest": {},
+	"ExportVariablesReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "VariableCount", Type: "unsignedInt", Kind: Integer, Optional: false, Many: false, Doc: "How many variables are in the store."},
+		{Name: "VariableStore", Type: "base64Binary", Kind: Binary, Optional: false, Many: false, Doc: "The variable store: a firmware volume as edk2 keeps it in flash, of the size of OVMF_VARS_4M.fd."},
+	},
+	"ImportVariablesRequest": {
+		{Name: "VariableStore", Type: "base64Binary", Kind: Binary, Optional: false, Many: false, Doc: "The variable store, as it is: raw, such as OVMF_VARS_4M.fd or OVMF_VARS.fd."},
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: true, Many: false, Doc: "Version that the state must have; absent means any."},
+	},
+	"ImportVariablesReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "VariableCount", Type: "unsignedInt", Kind: Integer, Optional: false, Many: false, Doc: "How many variables were taken."},
+		{Name: "ImportNote", Type: "string", Kind: String, Optional: true, Many: true, Doc: "What was left out or looks odd."},
+	},
 	"GetSecureBootRequest": {},
 	"GetSecureBootReply": {
 		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
@@ -575,6 +592,8 @@ var Types = map[string][]Field{
 		{Name: "KernelImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Of a Qemu domain: kernel that its firmware is to start in place of a boot option. Secure Boot would not check it, so a domain with Secure Boot on does not start with one."},
 		{Name: "InitrdImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Of a Qemu domain: initial memory disk of that kernel."},
 		{Name: "KernelArguments", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Of a Qemu domain: command line of that kernel, at most 2048 characters."},
+		{Name: "FirmwareBuild", Type: "FirmwareBuild", Kind: String, Optional: true, Many: false, Doc: "Of a Qemu domain: the build of its firmware, which the host has a descriptor of. One that needs system management mode is refused: the machine has none. Absent means the first one that fits."},
+		{Name: "VirtualTpm", Type: "boolean", Kind: Boolean, Optional: true, Many: false, Doc: "Of a Qemu domain: whether it has a TPM 2.0 in software, into which its firmware measures; absent means no."},
 	},
 	"CreateDomainReply": {
 		{Name: "Domain", Type: "Domain", Kind: Complex, Optional: false, Many: false, Doc: "The domain."},
@@ -611,7 +630,7 @@ var Types = map[string][]Field{
 	"GetAuditLogReply": {
 		{Name: "Record", Type: "AuditRecord", Kind: Complex, Optional: true, Many: true, Doc: "The rows."},
 		{Name: "LastPosition", Type: "LogPosition", Kind: Integer, Optional: false, Many: false, Doc: "Position of the newest row."},
-		{Name: "ChainIntact", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "Whether every digest from the first row to the last is right."},
+		{Name: "ChainIntact", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "Whether every digest from the first row to the last is right. Rows that were found right since the service started are read again where this answer has them."},
 	},
 	"BackupStateRequest": {},
 	"BackupStateReply": {

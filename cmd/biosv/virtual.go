@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"biosv/generated"
+	"biosv/machine/firmware"
 	"biosv/machine/qemu"
 	"biosv/security"
 	"biosv/service/uefi"
@@ -29,14 +30,15 @@ func virtualMachines(s settings, log *slog.Logger) (*qemu.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := qemu.Config{Folder: filepath.Join(data, "run"), Pools: all, ROM: vbios.ROM, Log: log}
+	c := qemu.Config{Folder: filepath.Join(data, "run"), TPMs: filepath.Join(data, "vtpm"), Pools: all, ROM: vbios.ROM, Log: log}
 	if os.Geteuid() == 0 {
 		c.FirstUser, c.Users = firstUser, users
 	}
 	return qemu.New(c), nil
 }
 
-// The users that machines have, each its own, where biosv is root: beyond those that hosts and containers give.
+// The users that machines have, each its own, where biosv is root: beyond those that hosts and containers give. As many
+// again behind them are those of the machines' TPMs.
 const (
 	firstUser = 2_000_000_000
 	users     = 2 * domain.MostDomains
@@ -75,8 +77,8 @@ func pools(folder string, given []string) (map[string]string, error) {
 }
 
 // guestDoor answers the thin virtual BIOS of guests through the gate.
-func guestDoor(gate generated.Handler, trustDomain string, log *slog.Logger) qemu.Door {
-	return func(ctx context.Context, domain string, inside bool, l net.Listener, b qemu.Boot) error {
+func guestDoor(gate generated.Handler, trustDomain string, log *slog.Logger) firmware.Door {
+	return func(ctx context.Context, domain string, inside bool, l net.Listener, b *firmware.Boot) error {
 		phase := frame.BootServices
 		if inside {
 			phase = frame.OperatingSystem

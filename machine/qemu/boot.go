@@ -3,10 +3,8 @@ package qemu
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
+	"net"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -15,55 +13,62 @@ import (
 
 	"biosv/fault"
 	"biosv/generated"
+	"biosv/machine/firmware"
 	"biosv/smm"
 )
 
 // boot is one boot of a machine, which is one process of QEMU.
 type boot struct {
-	machine  *Machine
-	process  *process
-	rendered []byte // its flash at the start; nil where biosv was away since
+	*firmware.Boot
+	machine *Machine
+	process *process
+	tpm     *tpm // nil where it has none
 
 	stop context.CancelFunc // of what answers the guest
 	work sync.WaitGroup
 
-	mu       sync.Mutex
-	monitor  *monitor
-	again    bool // it is to start again when it has ended
-	wasReset bool // and the guest was heard to ask its firmware for it
+	mu      sync.Mutex
+	monitor *monitor
+	again   bool // it is to start again when it has ended
 }
 
 // startTime is how long QEMU may take until its monitor answers, on a host that is busy.
 const startTime = 20 * time.Second
 
-// commands are what the second monitor reads: with that it tells of all events.
-const commands = `{"execute":"qmp_capabilities"}` + "\n"
-
 // begin renders the flash and starts QEMU.
 func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
-	program, err := m.host.tools()
+	v := m.domain.VirtualMachine
+	program, err := m.host.tools(v)
 	if err != nil {
 		return nil, fault.Unavailable(fault.NotOnThisHost, 0, "The machine cannot start: %v.", err)
+	}
+	var build generated.FirmwareBuild // empty in records of before there was a choice
+	if v.FirmwareBuild != nil {
+		build = *v.FirmwareBuild
+	}
+	code, _, err := m.host.build(build)
+	if err != nil {
+		return nil, err
 	}
 	flash, secureBoot, err := m.host.Variables.Begin(ctx, m.domain.Name)
 	if err != nil {
 		return nil, err
 	}
-	if secureBoot && m.domain.VirtualMachine.KernelImage != nil {
+	if secureBoot && v.KernelImage != nil {
 		return nil, fault.Conflict(fault.KernelUnchecked, "Secure Boot is on, and would not check the kernel that this machine is started with: switch it off, or make a machine without a kernel.")
 	}
 	user, err := m.host.user(m.folder)
 	if err != nil {
 		return nil, err
 	}
-	arguments, err := m.arguments(m.host.accelerator(ctx, program, flash), user, s)
+	arguments, err := m.arguments(m.host.accelerator(ctx, program, code, flash), code, user, s)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.folder.clean(); err != nil {
+	if err := m.clean(); err != nil {
 		return nil, err
 	}
-	for name, content := range map[string][]byte{fileFlash: flash, fileROM: m.host.ROM, fileCommands: []byte(commands), fileEvents: nil} {
+	for name, content := range map[string][]byte{fileFlash: flash, fileROM: m.host.ROM, fileCommands: []byte(firmware.EventCommands), fileEvents: nil} {
 		if err := os.WriteFile(m.folder.at(name), content, 0o600); err != nil {
 			return nil, err
 		}
@@ -77,14 +82,23 @@ func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.folder.give(user); err != nil {
+	b = m.newBoot(flash)
+	if v.VirtualTpm {
+		if b.tpm, err = m.startTPM(ctx, user, log); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
+	if err = m.folder.give(user); err == nil {
+		b.process, err = launch(program, arguments, m.folder.path, user, log)
+	}
+	if err != nil {
+		if b.tpm != nil {
+			b.tpm.process.kill()
+			err = errors.Join(err, b.tpm.close(true))
+		}
 		return nil, errors.Join(err, l.Close())
 	}
-	b = &boot{machine: m, rendered: flash}
-	if b.process, err = launch(program, arguments, m.folder.path, log); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	b.answer(only{l, b.process.pid}, false)
+	b.answer(only(l, b.process.pid), false)
 	if err := b.awaitMonitor(ctx); err != nil {
 		b.process.kill()
 		<-b.process.ended
@@ -94,17 +108,23 @@ func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 	return b, nil
 }
 
+// newBoot makes a boot whose flash was rendered as given; nil where biosv was away since.
+func (m *Machine) newBoot(rendered []byte) *boot {
+	return &boot{machine: m, Boot: &firmware.Boot{
+		Domain: m.domain.Name, Flash: m.folder.at(fileFlash), Rendered: rendered, Variables: m.host.Variables, Supervisor: m.supervisor, Log: m.log,
+	}}
+}
+
+// only lets a process connect.
+func only(l *net.UnixListener, process int) firmware.Only {
+	return firmware.Only{UnixListener: l, May: func(pid int) bool { return pid == process }}
+}
+
 // find finds the process that runs in the run folder; nil where there is none.
 func (m *Machine) find(ctx context.Context) (*boot, error) {
-	text, err := os.ReadFile(m.folder.at(filePID))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	} else if err != nil {
+	pid, err := readPID(m.folder.at(filePID))
+	if pid == 0 {
 		return nil, err
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", m.folder.at(filePID), err)
 	}
 	p, err := adopt(pid, "-uuid", m.domain.UUID)
 	if p == nil {
@@ -115,17 +135,23 @@ func (m *Machine) find(ctx context.Context) (*boot, error) {
 		p.forget()
 		return nil, err
 	}
-	b := &boot{machine: m, process: p}
+	b := m.newBoot(nil)
+	b.process = p
 	user, err := m.host.user(m.folder)
 	if err == nil {
 		err = m.folder.give(user) // the socket is new
+	}
+	if err == nil && m.domain.VirtualMachine.VirtualTpm {
+		if b.tpm, err = m.findTPM(); b.tpm == nil && err == nil {
+			m.lostTPM(ctx)
+		}
 	}
 	if err != nil {
 		p.forget()
 		return nil, errors.Join(err, l.Close())
 	}
 	// Whether boot services have ended while nobody listened cannot be known: the guest has the fewer rights.
-	b.answer(only{l, p.pid}, true)
+	b.answer(only(l, p.pid), true)
 	if _, err := b.asked(ctx); err != nil {
 		m.log.Warn("a machine that runs does not answer yet", "error", err)
 	}
@@ -133,18 +159,22 @@ func (m *Machine) find(ctx context.Context) (*boot, error) {
 }
 
 // answer has the door answer the guest.
-func (b *boot) answer(l only, inside bool) {
+func (b *boot) answer(l net.Listener, inside bool) {
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
 	b.work.Go(func() {
-		if err := b.machine.host.Door(ctx, b.machine.domain.Name, inside, l, b); err != nil && ctx.Err() == nil {
+		if err := b.machine.host.Door(ctx, b.machine.domain.Name, inside, l, b.Boot); err != nil && ctx.Err() == nil {
 			b.machine.log.Error("a guest's requests are not answered any more", "error", err)
 		}
 	})
+	if b.tpm != nil {
+		b.work.Go(func() { b.tpm.watch(ctx, b) })
+	}
 }
 
 // close lets go of the process, which may have ended.
 func (b *boot) close() {
+	ended := b.process.over()
 	b.stop()
 	b.mu.Lock()
 	monitor := b.monitor
@@ -155,6 +185,12 @@ func (b *boot) close() {
 	}
 	b.process.forget()
 	b.work.Wait()
+	if b.tpm == nil {
+		return
+	}
+	if err := b.tpm.close(ended); err != nil {
+		b.machine.log.Error("a machine's TPM", "error", err)
+	}
 }
 
 // complaint is the end of what QEMU wrote.
@@ -243,8 +279,8 @@ func (b *boot) heard(e qmp.Event) {
 }
 
 // how says how the boot ended.
-func (b *boot) how() end {
-	how, err := lastEnd(b.machine.folder.at(fileEvents))
+func (b *boot) how() firmware.End {
+	how, err := firmware.LastEnd(b.machine.folder.at(fileEvents))
 	if err != nil {
 		b.machine.log.Error("how a machine ended cannot be read", "error", err)
 	}
@@ -252,7 +288,7 @@ func (b *boot) how() end {
 }
 
 // startsAgain says whether the machine starts again after such an end.
-func (b *boot) startsAgain(how end) bool {
+func (b *boot) startsAgain(how firmware.End) bool {
 	b.mu.Lock()
 	again := b.again
 	b.mu.Unlock()
@@ -263,55 +299,4 @@ func (b *boot) wantAgain(again bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.again = again
-}
-
-// Arrived takes over what the firmware wrote to its flash before its thin virtual BIOS came. What cannot be taken over
-// does not keep the guest from its variables.
-func (b *boot) Arrived(ctx context.Context) error {
-	if b.rendered == nil {
-		return nil
-	}
-	m := b.machine
-	found, err := os.ReadFile(m.folder.at(fileFlash))
-	if err == nil {
-		err = m.host.Variables.TakeOver(ctx, m.domain.Name, b.rendered, found)
-	}
-	if err != nil {
-		m.log.Error("what the firmware wrote to its flash is lost", "error", err)
-	}
-	b.rendered = nil
-	return nil
-}
-
-// ExitBootServices writes down that the operating system has taken over. The phase itself need not be on disk: the door
-// keeps it as long as biosv lives, and biosv that is started anew takes every guest for one in its operating system. So a
-// disk that is full does not keep the guest from reading.
-func (b *boot) ExitBootServices(ctx context.Context) error {
-	if err := b.machine.supervisor.Report(ctx, smm.Event{
-		Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.OperatingSystemStarted", Message: "The firmware has handed the machine over to its operating system.",
-	}); err != nil {
-		b.machine.log.Error("that an operating system was started could not be written", "error", err)
-	}
-	return nil
-}
-
-// resetTypes are the names of EFI_RESET_TYPE (UEFI 2.10, 8.5.1).
-var resetTypes = [...]string{"EfiResetCold", "EfiResetWarm", "EfiResetShutdown", "EfiResetPlatformSpecific"}
-
-// ResetSystem writes down, once in a boot, that the guest asked its firmware for a reset.
-func (b *boot) ResetSystem(ctx context.Context, kind uint32) error {
-	b.mu.Lock()
-	told := b.wasReset
-	b.wasReset = true
-	b.mu.Unlock()
-	if told {
-		return nil
-	}
-	name := fmt.Sprintf("reset type %d", kind)
-	if int(kind) < len(resetTypes) {
-		name = resetTypes[kind]
-	}
-	return b.machine.supervisor.Report(ctx, smm.Event{
-		Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.ResetRequested", Message: "The guest asked its firmware for a reset: " + name + ".",
-	})
 }

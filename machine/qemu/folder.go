@@ -38,6 +38,8 @@ const (
 	fileEvents   = "events.out"
 	fileLog      = "log"
 	filePID      = "pid"
+	socketTPM    = "tpm"
+	fileSetup    = "tpm.log" // of the making of a TPM
 )
 
 func (f *folder) at(name string) string { return filepath.Join(f.path, name) }
@@ -75,54 +77,21 @@ func (f *folder) listen(name string) (*net.UnixListener, error) {
 func (f *folder) close() error { return f.file.Close() }
 
 // give makes what is in the folder another user's, unless that is 0. The user reaches it by the working folder only.
-func (f *folder) give(user int) error {
+func (f *folder) give(user int) error { return give(f.path, user) }
+
+// give makes a folder, with what is in it, a user's, unless that is 0.
+func give(dir string, user int) error {
 	if user == 0 {
 		return nil
 	}
-	names, err := os.ReadDir(f.path)
+	names, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, n := range names {
-		if err := os.Lchown(f.at(n.Name()), user, user); err != nil {
+		if err := os.Lchown(filepath.Join(dir, n.Name()), user, user); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// only accepts connections of one process.
-type only struct {
-	*net.UnixListener
-	pid int
-}
-
-// Accept refuses those of others.
-func (o only) Accept() (net.Conn, error) {
-	for {
-		conn, err := o.AcceptUnix()
-		if err != nil {
-			return nil, err
-		}
-		if pid, err := peer(conn); err == nil && pid == o.pid {
-			return conn, nil
-		}
-		conn.Close()
-	}
-}
-
-// peer gives the process at the other end of a connection (unix(7), SO_PEERCRED).
-func peer(conn *net.UnixConn) (pid int, err error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	if e := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); e != nil {
-		return 0, e
-	}
-	if err != nil {
-		return 0, err
-	}
-	return int(cred.Pid), nil
+	return os.Lchown(dir, user, user)
 }
