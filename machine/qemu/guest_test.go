@@ -34,7 +34,7 @@ type house struct {
 	*testing.T
 	service *testbed.Service
 	images  string
-	program string // of the service; empty means that it is built
+	biosv   string // the program; empty means that it is built
 	path    string // folder that QEMU is looked for in first; empty means that there is none
 }
 
@@ -65,7 +65,7 @@ func (h *house) initrd(name string, script ...string) {
 	}
 }
 
-// run runs a program in the root of the tree.
+// run runs a program in the root of the tree, with an environment.
 func (h *house) run(env []string, program string, args ...string) {
 	h.Helper()
 	cmd := exec.Command(guest.Tool(h, program), args...)
@@ -78,7 +78,7 @@ func (h *house) run(env []string, program string, args ...string) {
 // serve starts the service, over the data of the one before.
 func (h *house) serve(data string) {
 	h.Helper()
-	o := testbed.Options{Program: h.program, Data: data, Args: []string{"--tpm", "software", "--pool", "images=" + h.images}}
+	o := testbed.Options{Program: h.biosv, Data: data, Args: []string{"--tpm", "software", "--pool", "images=" + h.images}}
 	if h.path != "" {
 		o.Env = []string{"PATH=" + h.path + ":" + os.Getenv("PATH")}
 	}

@@ -58,7 +58,7 @@ func TestHostileAndUnluckyGuests(t *testing.T) {
 		good.reset(generated.ResetTypeOn)
 		woken := bad.wakes(t) // meanwhile
 		good.connect()
-		good.console.Await(t, "sleep: awake again")
+		good.console.Await(t, "guest: sleep: it ended")
 		if got, want := good.read("Outside"), everywhere+hex.EncodeToString([]byte("while it slept")); got != want {
 			t.Errorf("it reads %s, not %s", got, want)
 		}
@@ -105,7 +105,7 @@ func (h *house) swap(name string) {
 	if err := os.Truncate(path, 256<<20); err != nil {
 		h.Fatal(err)
 	}
-	h.run(os.Environ(), "mkswap", "-q", path)
+	h.do("mkswap", "-q", path)
 }
 
 // upgrade has the next version of the service take over. It brings another thin virtual BIOS.
@@ -125,7 +125,7 @@ func (h *house) upgrade() {
 	if err := h.service.Stop(); err != nil {
 		h.Fatal(err)
 	}
-	h.program = program
+	h.biosv = program
 	h.serve(h.service.Data)
 }
 
