@@ -82,7 +82,7 @@ type Guest struct {
 
 const (
 	// commandTime bounds what a guest may take for anything, under emulation on a machine that is busy.
-	commandTime = 60 * time.Second
+	commandTime = 3 * time.Minute
 	address     = "10.0.2.15"
 )
 
