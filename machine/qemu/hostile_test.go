@@ -170,14 +170,14 @@ func (m *machine) speaks(t *testing.T) {
 // that says what firmware may. It gives what is to be looked at when the next boot is there.
 func (m *machine) wakes(t *testing.T) (then func()) {
 	m.awaitVariables()
-	process, boots := m.process(), m.times("BiosV.1.0.OperatingSystemStarted")
+	process, boots := m.process(), m.records("BiosV.1.0.OperatingSystemStarted")
 	m.console.Tell(t, "start wake /bin/root wake 0 set "+vendor+" Woken 3 78")
 	m.awaitEnd("waking")
 	m.within(10*time.Second, "a new process", func() bool { pid, err := m.pid(); return err == nil && pid != process })
 	m.connect()
 	return func() {
 		m.console.Await(t, "guest: ready")
-		if n := m.times("BiosV.1.0.OperatingSystemStarted"); n != boots+1 {
+		if n := m.records("BiosV.1.0.OperatingSystemStarted"); n != boots+1 {
 			t.Errorf("firmware has handed over %d times, and %d times before", n, boots)
 		}
 		if !m.told("BiosV.1.0.MachineReset") {

@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"os"
 	"os/exec"
@@ -255,6 +256,7 @@ func TestSecureBootIsWhatOurStateSaysAndIsMeasured(t *testing.T) {
 	}
 	first := signed("first")
 	disks := []*generated.ImageName{h.systemPartition("0.img", h.program(dir, "unsigned")), h.systemPartition("1.img", first), h.systemPartition("2.img", signed("second"))}
+	earlier := h.backup()
 	if _, err := h.service.Admin(t).CreateDomain(t.Context(), testbed.At(""), &generated.CreateDomainRequest{
 		Name: new(generated.DomainName("one")), DomainKind: new(generated.DomainKindQemu), MemoryMiB: new(generated.MemoryMiB(256)), DiskImage: disks, VirtualTpm: true,
 	}); err != nil {
@@ -325,12 +327,41 @@ func TestSecureBootIsWhatOurStateSaysAndIsMeasured(t *testing.T) {
 			t.Errorf("it is %s", state)
 		}
 	})
-	m.reset(generated.ResetTypeForceOff)
+	t.Run("it ends where the state is one from before it was made, and is off when that is taken back", func(t *testing.T) {
+		later, process := h.backup(), m.process()
+		h.restore(earlier)
+		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", process)); err == nil && len(line) > 0 { // one that has ended has none
+			t.Errorf("it runs: %q", line)
+		}
+		if !(&machine{house: h, name: "dom0"}).told("BiosV.1.0.MachineWithoutDomain") {
+			t.Error("the log of the privileged domain does not tell of it")
+		}
+		h.restore(later)
+		if state := m.power(); state != generated.PowerStateOff {
+			t.Errorf("it is %s", state)
+		}
+	})
 	if _, err := h.service.Admin(t).DestroyDomain(t.Context(), testbed.At(""), &generated.DestroyDomainRequest{Name: new(generated.DomainName("one"))}); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := os.ReadDir(filepath.Join(h.service.Data, "vtpm")); err != nil || len(left) != 0 {
 		t.Errorf("of the TPM is left %v, %v", left, err)
+	}
+}
+
+func (h *house) backup() []byte {
+	h.Helper()
+	reply, err := h.service.Admin(h).BackupState(h.Context(), testbed.At(""), &generated.BackupStateRequest{})
+	if err != nil {
+		h.Fatal(err)
+	}
+	return reply.Archive
+}
+
+func (h *house) restore(archive []byte) {
+	h.Helper()
+	if _, err := h.service.Admin(h).RestoreState(h.Context(), testbed.At(""), &generated.RestoreStateRequest{Archive: archive}); err != nil {
+		h.Fatal(err)
 	}
 }
 

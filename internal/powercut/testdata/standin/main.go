@@ -106,7 +106,7 @@ func replay(console *os.File, frames []*frame.Frame) error {
 	}
 	hello, ok := a.(*frame.HelloAnswer)
 	if !ok {
-		return fmt.Errorf("Hello is answered by %+v", a)
+		return fmt.Errorf("hello is answered by %+v", a)
 	}
 	for {
 		for i, f := range frames {
