@@ -81,6 +81,8 @@ func (s *supervised) Starting(ctx context.Context) (smm.Settings, error) {
 	return s.settings, ctx.Err()
 }
 
+func (s *supervised) Diverge(context.Context, string) error { return nil }
+
 func (s *supervised) Report(_ context.Context, e smm.Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
