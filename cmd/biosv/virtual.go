@@ -16,6 +16,7 @@ import (
 	"biosv/security"
 	"biosv/service/uefi"
 	"biosv/service/uefi/frame"
+	"biosv/smm"
 	"biosv/smm/domain"
 	"biosv/vbios"
 )
@@ -30,14 +31,15 @@ func virtualMachines(s settings, log *slog.Logger) (*qemu.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := qemu.Config{Folder: filepath.Join(data, "run"), Pools: all, ROM: vbios.ROM, Log: log}
+	c := qemu.Config{Folder: filepath.Join(data, "run"), TPMs: filepath.Join(data, "vtpm"), Pools: all, ROM: vbios.ROM, Log: log}
 	if os.Geteuid() == 0 {
 		c.FirstUser, c.Users = firstUser, users
 	}
 	return qemu.New(c), nil
 }
 
-// The users that machines have, each its own, where biosv is root: beyond those that hosts and containers give.
+// The users that machines have, each its own, where biosv is root: beyond those that hosts and containers give. As many
+// again behind them are those of the machines' TPMs.
 const (
 	firstUser = 2_000_000_000
 	users     = 2 * domain.MostDomains
@@ -73,6 +75,31 @@ func pools(folder string, given []string) (map[string]string, error) {
 		all[name] = dir
 	}
 	return all, nil
+}
+
+// endOthers ends virtual machines that run and are no domain's, and tells of it in the log of the privileged domain.
+func endOthers(ctx context.Context, bios *smm.BIOS, virtual *qemu.Host, log *slog.Logger) error {
+	domains, err := bios.Domains(ctx)
+	if err != nil {
+		return err
+	}
+	ended, err := virtual.EndOthers(domains)
+	if err != nil {
+		log.Error("virtual machines that are no domain's could not all be ended", "error", err)
+	}
+	for _, name := range ended {
+		log.Warn("a virtual machine ran whose domain is not in the state, and was ended", "name", name)
+		if err := bios.ChangeBeside(ctx, bios.LocalCall(smm.PrivilegedDomain), "Start", func(tx *smm.Tx) error {
+			tx.Event(smm.Event{
+				Severity: generated.EventSeverityWarning, MessageID: "BiosV.1.0.MachineWithoutDomain",
+				Message: "The virtual machine " + name + " ran, and the state has no such domain: it was ended.",
+			})
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // guestDoor answers the thin virtual BIOS of guests through the gate.

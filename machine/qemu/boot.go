@@ -3,11 +3,8 @@ package qemu
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,9 +22,12 @@ type boot struct {
 	*firmware.Boot
 	machine *Machine
 	process *process
+	tpm     *tpm // nil where it has none
 
 	stop context.CancelFunc // of what answers the guest
 	work sync.WaitGroup
+
+	telling sync.Mutex // held by who tells of a panic
 
 	mu      sync.Mutex
 	monitor *monitor
@@ -39,26 +39,35 @@ const startTime = 20 * time.Second
 
 // begin renders the flash and starts QEMU.
 func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
-	program, err := m.host.tools()
+	v := m.domain.VirtualMachine
+	program, err := m.host.tools(v)
 	if err != nil {
 		return nil, fault.Unavailable(fault.NotOnThisHost, 0, "The machine cannot start: %v.", err)
+	}
+	var build generated.FirmwareBuild // empty in records of before there was a choice
+	if v.FirmwareBuild != nil {
+		build = *v.FirmwareBuild
+	}
+	code, _, err := m.host.build(build)
+	if err != nil {
+		return nil, err
 	}
 	flash, secureBoot, err := m.host.Variables.Begin(ctx, m.domain.Name)
 	if err != nil {
 		return nil, err
 	}
-	if secureBoot && m.domain.VirtualMachine.KernelImage != nil {
+	if secureBoot && v.KernelImage != nil {
 		return nil, fault.Conflict(fault.KernelUnchecked, "Secure Boot is on, and would not check the kernel that this machine is started with: switch it off, or make a machine without a kernel.")
 	}
 	user, err := m.host.user(m.folder)
 	if err != nil {
 		return nil, err
 	}
-	arguments, err := m.arguments(m.host.accelerator(ctx, program, flash), user, s)
+	arguments, err := m.arguments(m.host.accelerator(ctx, program, code, flash), code, user, s)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.folder.clean(); err != nil {
+	if err := m.clean(); err != nil {
 		return nil, err
 	}
 	for name, content := range map[string][]byte{fileFlash: flash, fileROM: m.host.ROM, fileCommands: []byte(firmware.EventCommands), fileEvents: nil} {
@@ -75,11 +84,20 @@ func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.folder.give(user); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
 	b = m.newBoot(flash)
-	if b.process, err = launch(program, arguments, m.folder.path, log); err != nil {
+	if v.VirtualTpm {
+		if b.tpm, err = m.startTPM(ctx, user, log); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
+	if err = m.folder.give(user); err == nil {
+		b.process, err = launch(program, arguments, m.folder.path, user, log)
+	}
+	if err != nil {
+		if b.tpm != nil {
+			b.tpm.process.kill()
+			err = errors.Join(err, b.tpm.close(true))
+		}
 		return nil, errors.Join(err, l.Close())
 	}
 	b.answer(only(l, b.process.pid), false)
@@ -106,15 +124,9 @@ func only(l *net.UnixListener, process int) firmware.Only {
 
 // find finds the process that runs in the run folder; nil where there is none.
 func (m *Machine) find(ctx context.Context) (*boot, error) {
-	text, err := os.ReadFile(m.folder.at(filePID))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	} else if err != nil {
+	pid, err := readPID(m.folder.at(filePID))
+	if pid == 0 {
 		return nil, err
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", m.folder.at(filePID), err)
 	}
 	p, err := adopt(pid, "-uuid", m.domain.UUID)
 	if p == nil {
@@ -130,6 +142,11 @@ func (m *Machine) find(ctx context.Context) (*boot, error) {
 	user, err := m.host.user(m.folder)
 	if err == nil {
 		err = m.folder.give(user) // the socket is new
+	}
+	if err == nil && m.domain.VirtualMachine.VirtualTpm {
+		if b.tpm, err = m.findTPM(); b.tpm == nil && err == nil {
+			m.lostTPM(ctx)
+		}
 	}
 	if err != nil {
 		p.forget()
@@ -152,10 +169,14 @@ func (b *boot) answer(l net.Listener, inside bool) {
 			b.machine.log.Error("a guest's requests are not answered any more", "error", err)
 		}
 	})
+	if b.tpm != nil {
+		b.work.Go(func() { b.tpm.watch(ctx, b) })
+	}
 }
 
 // close lets go of the process, which may have ended.
 func (b *boot) close() {
+	ended := b.process.over()
 	b.stop()
 	b.mu.Lock()
 	monitor := b.monitor
@@ -166,6 +187,12 @@ func (b *boot) close() {
 	}
 	b.process.forget()
 	b.work.Wait()
+	if b.tpm == nil {
+		return
+	}
+	if err := b.tpm.close(ended); err != nil {
+		b.machine.log.Error("a machine's TPM", "error", err)
+	}
 }
 
 // complaint is the end of what QEMU wrote.
@@ -217,6 +244,7 @@ func (b *boot) asked(ctx context.Context) (*monitor, error) {
 		return nil, err
 	}
 	b.monitor = m
+	b.makeUp()
 	return m, nil
 }
 
@@ -241,15 +269,39 @@ func (b *boot) run(ctx context.Context, command string) error {
 
 // heard tells of what happens while the machine runs.
 func (b *boot) heard(e qmp.Event) {
-	if e.Event != "GUEST_PANICKED" || e.Data["action"] != "pause" { // other actions end it, which is told then
+	if firmware.StandsStill(e) {
+		b.standsStill()
+	}
+}
+
+// makeUp tells of what happened while nobody was connected to the monitor.
+func (b *boot) makeUp() {
+	stood, err := firmware.StoodStill(b.machine.folder.at(fileEvents))
+	if err != nil {
+		b.machine.log.Error("what a machine did meanwhile cannot be read", "error", err)
+	}
+	if stood {
+		b.standsStill()
+	}
+}
+
+// standsStill tells, once in a boot, that the operating system panicked.
+func (b *boot) standsStill() {
+	b.telling.Lock()
+	defer b.telling.Unlock()
+	m := b.machine
+	if _, err := os.Stat(m.folder.at(fileTold)); err == nil {
 		return
 	}
-	m := b.machine
-	if err := m.supervisor.Report(m.life, smm.Event{
+	err := m.supervisor.Report(m.life, smm.Event{
 		Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.OperatingSystemPanicked",
 		Message: "The operating system panicked, and the machine stands still.",
-	}); err != nil && m.life.Err() == nil {
-		m.log.Error("an event of a machine could not be written", "event", e.Event, "error", err)
+	})
+	if err == nil {
+		err = os.WriteFile(m.folder.at(fileTold), nil, 0o600)
+	}
+	if err != nil && m.life.Err() == nil {
+		m.log.Error("an event of a machine could not be written", "event", "the operating system panicked", "error", err)
 	}
 }
 

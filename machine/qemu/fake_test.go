@@ -2,18 +2,25 @@ package qemu
 
 import (
 	"bufio"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/go-tpm/tpm2/transport"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
@@ -40,6 +47,9 @@ func TestMain(m *testing.M) {
 //	silence       the monitor answers nothing more
 //	heard         gives the commands that the monitor got
 //	vbios TEXT    says it on the socket of the thin virtual BIOS, and gives the answer
+//	tpm HEX       gives the machine's TPM a command, and gives its answer
+//	try PATH      says whether it can do anything with a file, as whoever broke out of QEMU would try
+//	signal PID    says whether it can send a process a signal
 //	exit          ends
 type fake struct {
 	mu       sync.Mutex
@@ -47,6 +57,7 @@ type fake struct {
 	silent   bool
 	heard    []string
 	monitors []net.Conn
+	tpm      net.Conn
 }
 
 func (f *fake) run() error {
@@ -74,7 +85,15 @@ func (f *fake) run() error {
 	if err != nil {
 		return err
 	}
+	if err := become(os.Args); err != nil {
+		return err
+	}
 	go f.accept(monitor)
+	if strings.Contains(strings.Join(os.Args, " "), "-tpmdev emulator") {
+		if f.tpm, err = switchOn(); err != nil {
+			return err
+		}
+	}
 	for {
 		conn, err := control.Accept()
 		if err != nil {
@@ -112,10 +131,101 @@ func (f *fake) obey(line string) (answer string, err error) {
 		fmt.Fprintln(conn, rest)
 		answer, err := bufio.NewReader(conn).ReadString('\n')
 		return strings.TrimSpace(answer), err
+	case "tpm":
+		command, err := hex.DecodeString(rest)
+		if err != nil {
+			return "", err
+		}
+		answer, err := transport.FromReadWriter(f.tpm).Send(command)
+		return hex.EncodeToString(answer), err
+	case "try":
+		return try(rest), nil
+	case "signal":
+		pid, err := strconv.Atoi(rest)
+		if err == nil {
+			err = unix.Kill(pid, 0)
+		}
+		return fmt.Sprint(err), nil
 	case "exit":
 		os.Exit(0)
 	}
 	return "", nil
+}
+
+// become takes the user that the option runas names, when what needs more is open: as QEMU does, but for its sandbox.
+func become(arguments []string) error {
+	i := slices.Index(arguments, "-runas")
+	if i < 0 {
+		return nil
+	}
+	user, group, _ := strings.Cut(arguments[i+1], ":")
+	uid, err := strconv.Atoi(user)
+	if err != nil {
+		return err
+	}
+	gid, err := strconv.Atoi(group)
+	if err != nil {
+		return err
+	}
+	return errors.Join(syscall.Setgid(gid), syscall.Setgroups([]int{gid}), syscall.Setuid(uid))
+}
+
+// denied is what try says where it is not allowed to do anything.
+const denied = "denied"
+
+func try(path string) string {
+	closed := func(c io.Closer, err error) error {
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	}
+	var could []string
+	for what, do := range map[string]func() error{
+		"read":    func() error { f, err := os.Open(path); return closed(f, err) },
+		"write":   func() error { f, err := os.OpenFile(path, os.O_WRONLY, 0); return closed(f, err) },
+		"connect": func() error { c, err := net.Dial("unix", path); return closed(c, err) },
+	} {
+		if err := do(); !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EISDIR) {
+			could = append(could, fmt.Sprintf("%s: %v", what, err))
+		}
+	}
+	if could == nil {
+		return denied
+	}
+	slices.Sort(could)
+	return strings.Join(could, "; ")
+}
+
+// switchOn gives the TPM on its socket its power, as QEMU does (swtpm(8), swtpm_ioctls(3)): it hands it the other end of
+// the connection on which commands go, and has it begin.
+func switchOn() (net.Conn, error) {
+	const setDataFD, begin = 0x10, 0x02
+	control, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socketTPM, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	ours := os.NewFile(uintptr(ends[0]), "tpm")
+	defer ours.Close()
+	for _, message := range []struct{ text, handles []byte }{
+		{[]byte{0, 0, 0, setDataFD}, unix.UnixRights(ends[1])}, {[]byte{0, 0, 0, begin, 0, 0, 0, 0}, nil}, // with no flags
+	} {
+		if _, _, err := control.WriteMsgUnix(message.text, message.handles, nil); err != nil {
+			return nil, err
+		}
+		var result [4]byte
+		if _, err := io.ReadFull(control, result[:]); err != nil || result != [4]byte{} {
+			return nil, fmt.Errorf("the TPM answers %x, %w", result, err)
+		}
+	}
+	if err := unix.Close(ends[1]); err != nil {
+		return nil, err
+	}
+	return net.FileConn(ours)
 }
 
 // busy starts a thread that always runs, and gives it.

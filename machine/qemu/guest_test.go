@@ -40,7 +40,7 @@ func newHouse(t *testing.T) *house {
 	t.Helper()
 	h := &house{T: t, images: t.TempDir()}
 	files := map[string]string{}
-	for name, source := range map[string]string{"/bin/efivars": "./vbios/testdata/efivars", "/bin/crash": "./machine/qemu/testdata/crash"} {
+	for name, source := range map[string]string{"/bin/efivars": "./vbios/testdata/efivars", "/bin/crash": "./machine/qemu/testdata/crash", "/bin/watchdog": "./machine/qemu/testdata/watchdog"} {
 		files[name] = filepath.Join(t.TempDir(), "program")
 		build := exec.Command("go", "build", "-o", files[name], source)
 		build.Dir, build.Env = testbed.Root, append(os.Environ(), "CGO_ENABLED=0")
@@ -48,7 +48,7 @@ func newHouse(t *testing.T) *house {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	kernel := guest.Image(t, guest.Config{Modules: []string{"efivarfs", "pvpanic-mmio"}, Files: files}, filepath.Join(h.images, "initrd"))
+	kernel := guest.Image(t, guest.Config{Modules: []string{"efivarfs", "pvpanic-mmio", "i6300esb", "button", "evdev"}, Files: files}, filepath.Join(h.images, "initrd"))
 	content, err := os.ReadFile(kernel)
 	if err != nil {
 		t.Fatal(err)
@@ -269,13 +269,21 @@ func (m *machine) setAttributes(values ...string) {
 }
 
 // told says whether the event log has a record.
-func (m *machine) told(id string) bool {
+func (m *machine) told(id string) bool { m.Helper(); return m.records(id) > 0 }
+
+// records says how many the event log has.
+func (m *machine) records(id string) (n int) {
 	m.Helper()
 	reply, err := m.service.Admin(m).GetEventLog(m.Context(), m.call(), &generated.GetEventLogRequest{MostRecords: new(generated.RecordLimit(1000))})
 	if err != nil {
 		m.Fatal(err)
 	}
-	return slices.ContainsFunc(reply.Record, func(r *generated.EventRecord) bool { return r.MessageId == id })
+	for _, r := range reply.Record {
+		if r.MessageId == id {
+			n++
+		}
+	}
+	return n
 }
 
 // Two machines go through their lives. A start takes 10 s of emulation, so they live once for all.
@@ -440,10 +448,26 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 			}
 		}
 	})
+	t.Run("an operating system restarts when it is asked to, and by its watchdog when it is silent", func(t *testing.T) {
+		was := map[*machine]int{one: one.process(), two: two.process()}
+		one.reset(generated.ResetTypeGracefulRestart)
+		two.console.Tell(t, "start watchdog /bin/watchdog")
+		for m, process := range was {
+			m.within(30*time.Second, "a new process", func() bool { pid, err := m.pid(); return err == nil && pid != process })
+		}
+		one.console.Await(t, "guest: the power button was pushed")
+		for m, id := range map[*machine]string{one: "BiosV.1.0.MachineOff", two: "BiosV.1.0.WatchdogFired"} {
+			if !m.told(id) {
+				t.Errorf("the log of %s does not tell of it", m.name)
+			}
+		}
+		ready(one, two)
+	})
 	t.Run("a machine that was turned off inside is off", func(t *testing.T) {
-		one.leave("poweroff")
-		one.within(time.Second, "off", func() bool { return one.power() == generated.PowerStateOff })
-		one.within(time.Second, "a record", func() bool { return one.told("BiosV.1.0.MachineOff") })
+		records := one.records("BiosV.1.0.MachineOff")
+		one.reset(generated.ResetTypeGracefulShutdown)
+		one.within(30*time.Second, "off", func() bool { return one.power() == generated.PowerStateOff })
+		one.within(time.Second, "a record", func() bool { return one.records("BiosV.1.0.MachineOff") == records+1 })
 	})
 	t.Run("a panic is seen, and the machine starts again where it is to", func(t *testing.T) {
 		process := two.process()
@@ -455,10 +479,18 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 		}
 		ready(two)
 	})
-	t.Run("or stands still until it is taken its power", func(t *testing.T) {
+	t.Run("or stands still until it is taken its power, also when nobody saw it", func(t *testing.T) {
+		records := two.records("BiosV.1.0.OperatingSystemPanicked")
+		h.service.Kill() // which is not there to see it
 		two.console.Tell(t, "start crash /bin/crash")
+		events := filepath.Join(h.service.Data, "run", "two", "events.out")
+		two.within(30*time.Second, "a panic", func() bool {
+			text, err := os.ReadFile(events)
+			return err == nil && bytes.Contains(text, []byte("GUEST_PANICKED"))
+		})
+		h.serve(h.service.Data)
 		two.within(10*time.Second, "paused", func() bool { return two.power() == generated.PowerStatePaused })
-		two.within(time.Second, "a record", func() bool { return two.told("BiosV.1.0.OperatingSystemPanicked") })
+		two.within(time.Second, "a record", func() bool { return two.records("BiosV.1.0.OperatingSystemPanicked") == records+1 })
 		two.reset(generated.ResetTypeForceOff)
 		if state := two.power(); state != generated.PowerStateOff {
 			t.Errorf("it is %s", state)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,12 +20,17 @@ type process struct {
 	ended  chan struct{} // closed when it has ended, or nobody looks any more
 }
 
-// launch starts a program in a session of its own, which does not end with this one.
-func launch(program string, arguments []string, dir string, log *os.File) (*process, error) {
+// launch starts a program in a session of its own, which does not end with this one. Where user is not 0, the program
+// becomes that user by itself when it has opened what it needs; it has no groups beside. Its files from 3 on are those given.
+func launch(program string, arguments []string, dir string, user int, log *os.File, files ...*os.File) (*process, error) {
 	cmd := exec.Command(program, arguments...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	cmd.Env = []string{"LC_ALL=C"}
+	cmd.ExtraFiles = files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if user != 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{} // root, and no groups
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -92,13 +98,26 @@ func (p *process) over() bool {
 }
 
 // kill ends it at once.
-func (p *process) kill() {
+func (p *process) kill() { p.signal(unix.SIGKILL) }
+
+func (p *process) signal(s unix.Signal) {
 	raw, err := p.handle.SyscallConn()
 	if err != nil {
 		return
 	}
-	// One that has ended cannot be killed, and need not be.
-	_ = raw.Control(func(fd uintptr) { _ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) })
+	// One that has ended cannot be told anything, and need not be.
+	_ = raw.Control(func(fd uintptr) { _ = unix.PidfdSendSignal(int(fd), s, nil, 0) })
+}
+
+// end asks it to end, and ends it at once where it does not.
+func (p *process) end() {
+	p.signal(unix.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(quitTime):
+		p.kill()
+		<-p.ended
+	}
 }
 
 // forget looks no more.

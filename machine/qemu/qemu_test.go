@@ -45,18 +45,16 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, firmware, pool := filepath.Join(t.TempDir(), fakeName), filepath.Join(t.TempDir(), "CODE.fd"), t.TempDir()
+	program, firmwares, pool := filepath.Join(t.TempDir(), fakeName), newFirmwares(t, "50-fits"), t.TempDir()
 	if err := os.Symlink(self, program); err != nil {
 		t.Fatal(err)
 	}
 	b.image = filepath.Join(pool, "disk.qcow2")
-	for _, file := range []string{firmware, b.image} {
-		if err := os.WriteFile(file, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(b.image, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	b.host = New(Config{
-		Folder: filepath.Join(t.TempDir(), strings.Repeat("long", 30)), Pools: map[string]string{"images": pool}, Program: program, Firmware: firmware, KVM: filepath.Join(pool, "no-kvm"),
+		Folder: filepath.Join(t.TempDir(), strings.Repeat("long", 30)), Pools: map[string]string{"images": pool}, Program: program, Firmwares: []string{firmwares}, TPMs: filepath.Join(t.TempDir(), "vtpm"), KVM: filepath.Join(pool, "no-kvm"),
 		ROM: []byte("rom"), Variables: b, Door: b.door, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	b.domain = smm.Domain{Name: "web1", UUID: "5b1f6d0e-0c57-4a0c-9d2e-0d6a4c0a1b2c", VirtualMachine: &generated.VirtualMachine{}}
@@ -360,6 +358,74 @@ func TestAMachineOutlivesWhoStartedIt(t *testing.T) {
 		b.open()
 		b.eventually("the log tells of "+string(row.reason), func() bool { return slices.Contains(b.told(), row.event) })
 		b.eventually(say+" is "+string(row.state), func() bool { return b.power() == row.state })
+	}
+}
+
+func TestAPanicIsToldOfOnceAlsoWhenNobodySawIt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	folder, err := openFolder(b.machine.folder.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.machine.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.machine.folder = folder // to speak with the fake while nobody watches
+	b.say("status guest-panicked")
+	b.say(`event {"event": "GUEST_PANICKED", "data": {"action": "pause"}}`)
+	if err := folder.close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		b.open()
+		if state, told := b.power(), b.told(); state != generated.PowerStatePaused || !slices.Equal(told, []string{"OperatingSystemPanicked"}) {
+			t.Errorf("it is %s, and the log tells of %q", state, told)
+		}
+		if err := b.machine.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.open()
+}
+
+func TestAMachineThatIsNoDomainsIsEnded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	other := b.domain
+	other.UUID = "5b1f6d0e-0c57-4a0c-9d2e-0d6a4c0a1b2d"
+	for _, row := range []struct {
+		name    string
+		domains []smm.Domain
+		stays   bool
+	}{{"its own", []smm.Domain{b.domain}, true}, {"none", nil, false}, {"another of its name", []smm.Domain{other}, false}} {
+		t.Run(row.name, func(t *testing.T) {
+			if b.machine.running() == nil {
+				b.reset(generated.ResetTypeOn)
+			}
+			process := b.machine.running().process
+			if err := b.machine.Close(); err != nil {
+				t.Fatal(err)
+			}
+			ended, err := b.host.EndOthers(row.domains)
+			if want := map[bool][]string{false: {b.domain.Name}}[row.stays]; err != nil || !slices.Equal(ended, want) {
+				t.Errorf("%q were ended, and not %q; %v", ended, want, err)
+			}
+			if p, err := adopt(process.pid, "-uuid", b.domain.UUID); (p != nil) != row.stays || err != nil {
+				t.Errorf("it runs: %t, %v", p != nil, err)
+			} else if p != nil {
+				p.forget()
+			}
+			b.open()
+			if (b.machine.running() != nil) != row.stays {
+				t.Errorf("it is %s", b.power())
+			}
+		})
+	}
+	if told := b.told(); len(told) != 0 {
+		t.Errorf("its log tells of %q, though it is another's", told)
 	}
 }
 

@@ -115,6 +115,9 @@ func (g *guest) begin() error {
 			return err
 		}
 	}
+	if err := g.obeyButtons(); err != nil {
+		return err
+	}
 	// Its file system may be one of the modules, so it comes last; only a guest with UEFI has it.
 	if _, err := os.Stat("/sys/firmware/efi/efivars"); err == nil {
 		return mount("efivarfs", "/sys/firmware/efi/efivars", "efivarfs", "")
