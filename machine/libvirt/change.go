@@ -1,13 +1,12 @@
 package libvirt
 
 import (
+	"encoding/json"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-
-	"encoding/json"
 
 	"github.com/beevik/etree"
 	"github.com/rogpeppe/go-internal/diff"
@@ -98,7 +97,7 @@ func (d *definition) attach(p *parts) {
 		appendTo(devices, serial)
 	}
 
-	commandLine := []string{"-chardev", "pipe,id=" + eventsID + ",path=" + strings.TrimSuffix(p.at(fileEvents), ".out"), "-mon", "chardev=" + eventsID + ",mode=control"}
+	commandLine := []string{"-chardev", "pipe,id=" + eventsID + ",path=" + escaped(strings.TrimSuffix(p.at(fileEvents), ".out")), "-mon", "chardev=" + eventsID + ",mode=control"}
 	if i := d.carrier(); i != nil {
 		rom := below(i, "rom")
 		if rom == nil {
@@ -108,7 +107,7 @@ func (d *definition) attach(p *parts) {
 		rom.Attr = nil
 		rom.CreateAttr("file", p.rom)
 	} else {
-		commandLine = append(commandLine, "-device", "pci-testdev,id="+romID+",romfile="+p.rom)
+		commandLine = append(commandLine, "-device", "pci-testdev,id="+romID+",romfile="+escaped(p.rom))
 	}
 	root.CreateAttr("xmlns:qemu", qemuNamespace)
 	line := appendOnce(root, "qemu:commandline")
@@ -119,13 +118,16 @@ func (d *definition) attach(p *parts) {
 		return
 	}
 	override := appendOnce(root, "qemu:override")
-	for _, alias := range p.aliases {
+	for _, alias := range slices.Compact(slices.Sorted(slices.Values(p.aliases))) {
 		front := appendOnce(deviceOf(override, alias), "qemu:frontend")
 		property := appendTo(front, etree.NewElement("qemu:property"))
 		property.CreateAttr("name", "bootindex")
 		property.CreateAttr("type", "remove")
 	}
 }
+
+// escaped is a path in an option of QEMU, in which a comma is written as two.
+func escaped(path string) string { return strings.ReplaceAll(path, ",", ",,") }
 
 // deviceOf gives the override of a device.
 func deviceOf(override *etree.Element, alias string) *etree.Element {
@@ -286,7 +288,7 @@ func (d *definition) missing(p *parts) (gone []string) {
 	for _, w := range d.Root().FindElements("qemu:commandline/qemu:arg") {
 		words += attribute(w, "value") + "\n"
 	}
-	lacks(strings.Contains(words, "romfile="+p.rom) || slices.ContainsFunc(d.devices("interface"), func(i *etree.Element) bool {
+	lacks(strings.Contains(words, "romfile="+escaped(p.rom)) || slices.ContainsFunc(d.devices("interface"), func(i *etree.Element) bool {
 		return attribute(below(i, "rom"), "file") == p.rom
 	}), "the ROM with the thin virtual BIOS")
 	lacks(strings.Contains(words, "id="+eventsID+","), "the second monitor")

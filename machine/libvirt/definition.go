@@ -27,6 +27,8 @@ func parse(text string) (*definition, error) {
 	}
 	if root := d.Root(); root == nil || root.Tag != "domain" {
 		return nil, fmt.Errorf("read the definition: it is not that of a domain")
+	} else if len(d.ChildElements()) > 1 {
+		return nil, fmt.Errorf("read the definition: something follows it")
 	}
 	return &definition{d}, nil
 }
@@ -127,11 +129,13 @@ func (d *definition) unfit() string {
 		return fmt.Sprintf("it is of type %q, and only qemu and kvm are known here", attribute(d.Root(), "type"))
 	case attribute(d.child("os", "type"), "arch") != "x86_64" || !strings.Contains(attribute(d.child("os", "type"), "machine"), "q35"):
 		return "its machine is none of QEMU's q35 for x86_64"
-	case loader == nil && attribute(d.child("os"), "firmware") != "efi" || loader != nil && attribute(loader, "type") != "pflash":
+	case attribute(d.child("os"), "firmware") != "":
+		return "its definition leaves its firmware to libvirt (<os firmware='efi'>), which then takes no other file of variables: name <loader> and <nvram> in it, as virsh dumpxml of the running machine does"
+	case attribute(loader, "type") != "pflash":
 		return "it has no UEFI firmware in flash (<loader type='pflash'>)"
 	case attribute(loader, "stateless") == "yes":
 		return "its firmware keeps no variables (<loader stateless='yes'>)"
-	case path == "":
+	case path == "" || d.child("devices") == nil:
 		return "its definition names no file of variables (<nvram>)"
 	case attribute(nvram, "format") == "qcow2" || attribute(loader, "format") == "qcow2":
 		return "its flash is in the format qcow2, and only raw is rendered here"
@@ -143,6 +147,23 @@ func (d *definition) unfit() string {
 		}
 	}
 	return ""
+}
+
+// bootInterfaces are the names of the network interfaces that libvirt gives a bootindex, which it does not tell when it is
+// asked for a command line. libvirt numbers those that have no name of their own.
+func (d *definition) bootInterfaces() (aliases []string) {
+	network := slices.ContainsFunc(below(d.Root(), "os").SelectElements("boot"), func(b *etree.Element) bool { return attribute(b, "dev") == "network" })
+	for i, e := range d.devices("interface") {
+		if below(e, "boot") == nil && (!network || i > 0) {
+			continue
+		}
+		alias := attribute(below(e, "alias"), "name")
+		if alias == "" {
+			alias = "net" + strconv.Itoa(i)
+		}
+		aliases = append(aliases, alias)
+	}
+	return aliases
 }
 
 // end says what the machine's owner wanted of an end: on_reboot, on_poweroff or on_crash.

@@ -41,6 +41,7 @@ func within(t *testing.T) (already bool) {
 	if os.Getenv(boundary) != "" {
 		return true
 	}
+	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // where the daemons are
 	for tool, pack := range map[string]string{"libvirtd": "libvirt-daemon-system", "virtlogd": "libvirt-daemon-system", "virsh": "libvirt-clients", "clang-14": "clang-14", "lld-link-14": "lld-14", "mkfs.vfat": "dosfstools", "mcopy": "mtools", "qemu-system-x86_64": "qemu-system-x86"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Fatalf("%s is missing; install it with: apt-get install %s", tool, pack)

@@ -208,7 +208,7 @@ func (h *Host) partsOf(ctx context.Context, name string, d *definition) (*parts,
 	if err != nil {
 		return nil, err
 	}
-	return &parts{service: h.Folder, domain: name, rom: h.romFile(), aliases: bootIndexed(line)}, nil
+	return &parts{service: h.Folder, domain: name, rom: h.romFile(), aliases: append(bootIndexed(line), d.bootInterfaces()...)}, nil
 }
 
 func (h *Host) commandLine(ctx context.Context, definition string) (string, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	rpc "github.com/digitalocean/go-libvirt"
@@ -96,8 +97,12 @@ func (m *Machine) divergence(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if state != generated.PowerStateOff {
-		if goesOn(m.process()) {
+		pid := m.process()
+		if goesOn(pid) {
 			return "it goes on from memory that was saved before, or comes from another host: what its operating system knows of its variables is of then. Its next boot ends that.", nil
+		}
+		if m.ours(pid) && slices.ContainsFunc(commandLine(pid), func(word string) bool { return len(bootIndexed("-device '"+word+"'")) > 0 }) {
+			return "libvirt gave a device a bootindex, by which its firmware rewrites the boot order at each start: detach it, and attach it again.", nil
 		}
 		return "", nil
 	}
