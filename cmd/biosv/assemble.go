@@ -130,6 +130,7 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 	attributes := attribute.New(h.bios)
 	powers := power.New(h.bios, attributes)
 	variables := variable.New(h.bios)
+	attributes.Tell(variable.SecureBootAttribute, variables.SecureBootOn)
 	if err := h.bios.EnsurePrivileged(ctx, uuid.NewString()); err != nil {
 		return err
 	}

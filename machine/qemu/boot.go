@@ -63,7 +63,7 @@ func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 	if err != nil {
 		return nil, err
 	}
-	arguments, err := m.arguments(m.host.accelerator(ctx, program, code, flash), code, user, s)
+	arguments, err := m.arguments(m.host.accelerator(ctx, program, code, flash), code, user, s, time.Now())
 	if err != nil {
 		return nil, err
 	}

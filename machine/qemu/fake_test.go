@@ -45,6 +45,7 @@ func TestMain(m *testing.M) {
 //	status NAME   what query-status gives from now on
 //	event JSON    an event, for both monitors
 //	silence       the monitor answers nothing more
+//	memory AGO TOTAL AVAILABLE FREE    what the guest said of its memory, and how long ago
 //	heard         gives the commands that the monitor got
 //	vbios TEXT    says it on the socket of the thin virtual BIOS, and gives the answer
 //	tpm HEX       gives the machine's TPM a command, and gives its answer
@@ -55,6 +56,7 @@ type fake struct {
 	mu       sync.Mutex
 	status   string
 	silent   bool
+	memory   string // what qom-get gives of the balloon
 	heard    []string
 	monitors []net.Conn
 	tpm      net.Conn
@@ -118,6 +120,15 @@ func (f *fake) obey(line string) (answer string, err error) {
 		f.status = rest
 	case "event":
 		return "", f.tell(rest)
+	case "memory":
+		var ago string
+		var total, available, free uint64
+		if _, err := fmt.Sscan(rest, &ago, &total, &available, &free); err != nil {
+			return "", err
+		}
+		d, err := time.ParseDuration(ago)
+		f.memory = fmt.Sprintf(`{"last-update": %d, "stats": {"stat-total-memory": %d, "stat-available-memory": %d, "stat-free-memory": %d}}`, time.Now().Add(-d).Unix(), total, available, free)
+		return "", err
 	case "silence":
 		f.silent = true
 	case "heard":
@@ -294,6 +305,11 @@ func (f *fake) answer(conn net.Conn, command string) {
 		os.Exit(0)
 	case "query-cpus-fast":
 		fmt.Fprintf(conn, "{\"return\": [{\"cpu-index\": 0, \"thread-id\": %d}]}\n", f.busy())
+	case "qom-get":
+		if f.memory == "" {
+			f.memory = `{"last-update": 0, "stats": {"stat-total-memory": 18446744073709551615, "stat-available-memory": 18446744073709551615, "stat-free-memory": 18446744073709551615}}`
+		}
+		fmt.Fprintf(conn, "{\"return\": %s}\n", f.memory)
 	case "inject-nmi":
 		fmt.Fprintln(conn, `{"error": {"class": "GenericError", "desc": "machine does not provide NMIs"}}`)
 	default:

@@ -55,7 +55,9 @@ func main() {
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		g.obey(lines.Text())
 	}
-	select {} // nobody is there any more; the programs go on
+	for { // nobody is there any more; the programs go on
+		_ = unix.Pause()
+	}
 }
 
 // script gives the commands to begin with, and says whether they were put into the initrd.
