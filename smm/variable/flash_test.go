@@ -167,6 +167,10 @@ func TestImportIsRefusedAndChangesNothing(t *testing.T) {
 	if !errors.As(err, damaged) || (*damaged).Code != "DamagedVariableStore" || !strings.Contains((*damaged).Message, "truncated") {
 		t.Errorf("a damaged store: %v", err)
 	}
+	large := new(*generated.LimitExceededFault)
+	if _, err := b.importing(make([]byte, flash.MaxSize+1)); !errors.As(err, large) || (*large).Code != "TooLarge" {
+		t.Errorf("one that is too large: %v", err)
+	}
 	_, err = b.importing(big)
 	status(t, err, "EFI_INVALID_PARAMETER")
 	b.Fake("demo").Be(generated.PowerStateOff)
