@@ -69,7 +69,6 @@ func attribute(e *etree.Element, name string) string {
 	return e.SelectAttrValue(name, "")
 }
 
-func (d *definition) name() string { return text(d.child("name")) }
 func (d *definition) uuid() string { return text(d.child("uuid")) }
 
 // memory is in MiB.
