@@ -14,7 +14,9 @@ import (
 	"sync"
 
 	"biosv/fault"
+	"biosv/generated"
 	"biosv/machine/firmware"
+	"biosv/smm"
 )
 
 // boot is one boot of a machine, which is one process of QEMU that libvirt starts.
@@ -140,7 +142,7 @@ func (m *Machine) takeOver(ctx context.Context) error {
 }
 
 // answer has the door answer the guest.
-func (m *Machine) answer(l *net.UnixListener, rendered []byte, inside bool) {
+func (m *Machine) answer(l *net.UnixListener, rendered []byte, inside bool) *boot {
 	ctx, stop := context.WithCancel(context.Background())
 	b := &boot{stop: stop, Boot: &firmware.Boot{
 		Domain: m.domain.Name, Flash: m.parts.at(fileFlash), Rendered: rendered, Variables: m.host.Variables, Supervisor: m.supervisor, Log: m.log,
@@ -154,6 +156,7 @@ func (m *Machine) answer(l *net.UnixListener, rendered []byte, inside bool) {
 	m.mu.Lock()
 	m.boot = b
 	m.mu.Unlock()
+	return b
 }
 
 // open opens the door when the guest's process has come, which tells whether it is a boot at all: one that goes on from
@@ -168,6 +171,12 @@ func (m *Machine) open(ctx context.Context, only firmware.Only, inside bool, b *
 	if goesOn(m.process()) {
 		inside = true
 		b.Rendered = nil
+		if err := m.supervisor.Enter(ctx, generated.GuestPhaseOperatingSystem, smm.Event{
+			Severity: generated.EventSeverityWarning, MessageID: "BiosV.1.0.GuestPhaseUnknown",
+			Message: "The guest goes on from memory that was saved. It counts as one in its operating system until the next start.",
+		}); err != nil {
+			m.log.Error("the phase of a guest could not be written", "error", err)
+		}
 	}
 	if !stop() {
 		conn.Close()

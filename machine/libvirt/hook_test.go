@@ -93,6 +93,8 @@ func (b *bench) TakeOver(_ context.Context, _ string, rendered, found []byte) er
 func (b *bench) Starting(context.Context) (smm.Settings, error) { return nil, nil }
 func (b *bench) Diverge(context.Context, string) error          { return nil }
 
+func (b *bench) Enter(context.Context, generated.GuestPhase, smm.Event) error { return nil }
+
 func (b *bench) Report(_ context.Context, e smm.Event) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -137,7 +137,7 @@ func (m *Machine) find(ctx context.Context) {
 		return
 	case known || pid == 0 || !m.ours(pid):
 	default:
-		if err := m.adopt(pid); err != nil {
+		if err := m.adopt(ctx, pid); err != nil {
 			m.log.Error("a machine that runs cannot be answered", "error", err)
 		}
 	}
@@ -146,7 +146,7 @@ func (m *Machine) find(ctx context.Context) {
 
 // adopt answers a guest that runs already. Whether boot services have ended while nobody listened cannot be known: the
 // guest has the fewer rights.
-func (m *Machine) adopt(pid int) error {
+func (m *Machine) adopt(ctx context.Context, pid int) error {
 	info, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
 	if err != nil {
 		return err
@@ -159,7 +159,7 @@ func (m *Machine) adopt(pid int) error {
 	if err != nil {
 		return err
 	}
-	m.answer(l, nil, true)
+	m.answer(l, nil, true).Found(ctx)
 	return nil
 }
 

@@ -333,6 +333,14 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 	ready(one, two)
 	t.Logf("both were ready after %s", time.Since(began))
 
+	t.Run("their operating systems run", func(t *testing.T) {
+		for _, m := range []*machine{one, two} {
+			reply, err := h.service.Admin(t).GetPowerState(t.Context(), m.call(), &generated.GetPowerStateRequest{})
+			if err != nil || reply.GuestPhase == nil || *reply.GuestPhase != generated.GuestPhaseOperatingSystem {
+				t.Errorf("the phase of %s is %v, %v", m.name, reply, err)
+			}
+		}
+	})
 	t.Run("each has a user of its own, who opens nothing of others", func(t *testing.T) {
 		if os.Geteuid() != 0 {
 			for _, m := range []*machine{one, two} {
