@@ -59,8 +59,8 @@ bench: build ## CPU time of a request, beside net/http with a constant answer
 	$(GO) test -tags bench -count=1 -v -run TestRequests ./internal/bench
 	$(GO) test -run - -bench . -benchmem ./internal/bench ./envelope ./service/uefi
 
-soak: setup guest build ## what takes hours: 50 power cuts, and each fuzz target for FUZZTIME
-	KILLS=50 $(GO) test -tags guest -timeout 2h -p 1 -v ./internal/powercut/... ./machine/host/...
+soak: setup guest build ## what takes hours: 50 power cuts, millions of talks with the driver, and each fuzz target for FUZZTIME
+	KILLS=50 CONVERSATIONS=2000000 $(GO) test -tags guest -timeout 2h -p 1 -v ./internal/powercut/... ./machine/host/... ./vbios/...
 	scripts/fuzz.sh
 
 interop: build ## every SOAP client that is known, and what each could not do
