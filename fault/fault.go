@@ -79,6 +79,7 @@ const (
 	InternalError      Code = "Internal"
 
 	UnknownVariable      Code = "UnknownVariable"
+	UnknownBootOption    Code = "UnknownBootOption"
 	UnknownImage         Code = "UnknownImage"
 	KernelUnchecked      Code = "KernelUnchecked"
 	EfiInvalidParameter  Code = "EfiInvalidParameter"
@@ -146,6 +147,7 @@ var messageIDs = map[Code]string{
 	InternalError:      "Base.1.19.InternalError",
 
 	UnknownVariable:      "Base.1.19.ResourceNotFound",
+	UnknownBootOption:    "Base.1.19.ResourceNotFound",
 	UnknownImage:         "Base.1.19.ResourceNotFound",
 	KernelUnchecked:      "Base.1.19.PropertyValueConflict",
 	EfiInvalidParameter:  "Base.1.19.ActionParameterValueConflict",

@@ -28,6 +28,7 @@ import (
 	"biosv/smm"
 	"biosv/smm/attribute"
 	"biosv/smm/backup"
+	"biosv/smm/boot"
 	"biosv/smm/domain"
 	"biosv/smm/eventlog"
 	"biosv/smm/inventory"
@@ -122,6 +123,8 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 	attributes := attribute.New(h.bios)
 	powers := power.New(h.bios, attributes)
 	variables := variable.New(h.bios)
+	boots := boot.New(h.bios, variables)
+	variables.Boots = boots
 	if err := h.bios.EnsurePrivileged(ctx, uuid.NewString()); err != nil {
 		return err
 	}
@@ -143,6 +146,7 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 		AttributePort: attributes,
 		AuditPort:     logs,
 		PowerPort:     powers,
+		BootPort:      boots,
 		BackupPort:    backup.New(h.bios, h.store, reopen),
 		DomainPort:    domain.New(h.bios),
 		EventlogPort:  logs,
