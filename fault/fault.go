@@ -66,6 +66,7 @@ const (
 	BadSignature       Code = "BadSignature"
 	WrongKey           Code = "WrongKey"
 	DamagedArchive     Code = "DamagedArchive"
+	DamagedStore       Code = "DamagedVariableStore"
 	TooLarge           Code = "TooLarge"
 	TooMany            Code = "TooMany"
 	NotOnThisHost      Code = "NotOnThisHost"
@@ -134,6 +135,7 @@ var messageIDs = map[Code]string{
 	BadSignature:       "BiosV.1.0.BadSignature",
 	WrongKey:           "BiosV.1.0.WrongKey",
 	DamagedArchive:     "BiosV.1.0.DamagedArchive",
+	DamagedStore:       "BiosV.1.0.DamagedVariableStore",
 	TooLarge:           "Base.1.19.PayloadTooLarge",
 	TooMany:            "Base.1.19.CreateLimitReachedForResource",
 	NotOnThisHost:      "Base.1.19.ResourceNotFound",

@@ -618,6 +618,14 @@ type QueryVariableInfo QueryVariableInfoRequest
 
 type QueryVariableInfoResponse QueryVariableInfoReply
 
+type ExportVariables ExportVariablesRequest
+
+type ExportVariablesResponse ExportVariablesReply
+
+type ImportVariables ImportVariablesRequest
+
+type ImportVariablesResponse ImportVariablesReply
+
 type GetSecureBoot GetSecureBootRequest
 
 type GetSecureBootResponse GetSecureBootReply
@@ -1968,6 +1976,46 @@ type QueryVariableInfoReply struct {
 	MaximumVariableSize uint64 `xml:"MaximumVariableSize,omitempty" json:"MaximumVariableSize,omitempty"`
 }
 
+type ExportVariablesRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 ExportVariables"`
+}
+
+type ExportVariablesReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 ExportVariablesResponse"`
+
+	// Version of the domain's state.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+
+	// How many variables are in the store.
+	VariableCount uint32 `xml:"VariableCount,omitempty" json:"VariableCount,omitempty"`
+
+	// The variable store: a firmware volume as edk2 keeps it in flash, of the size of OVMF_VARS_4M.fd.
+	VariableStore []byte `xml:"VariableStore,omitempty" json:"VariableStore,omitempty"`
+}
+
+type ImportVariablesRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 ImportVariables"`
+
+	// The variable store, as it is: raw, such as OVMF_VARS_4M.fd or OVMF_VARS.fd.
+	VariableStore []byte `xml:"VariableStore,omitempty" json:"VariableStore,omitempty"`
+
+	// Version that the state must have; absent means any.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+}
+
+type ImportVariablesReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 ImportVariablesResponse"`
+
+	// Version of the domain's state.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+
+	// How many variables were taken.
+	VariableCount uint32 `xml:"VariableCount,omitempty" json:"VariableCount,omitempty"`
+
+	// What was left out or looks odd.
+	ImportNote []string `xml:"ImportNote,omitempty" json:"ImportNote,omitempty"`
+}
+
 type GetSecureBootRequest struct {
 	XMLName xml.Name `xml:"urn:biosv:bios:v1 GetSecureBoot"`
 }
@@ -2346,7 +2394,7 @@ type GetAuditLogReply struct {
 	// Position of the newest row.
 	LastPosition *LogPosition `xml:"LastPosition,omitempty" json:"LastPosition,omitempty"`
 
-	// Whether every digest from the first row to the last is right.
+	// Whether every digest from the first row to the last is right. Rows that were found right since the service started are read again where this answer has them.
 	ChainIntact bool `xml:"ChainIntact,omitempty" json:"ChainIntact,omitempty"`
 }
 
@@ -2621,6 +2669,37 @@ type Bios interface {
 	QueryVariableInfo(request *QueryVariableInfoRequest) (*QueryVariableInfoReply, error)
 
 	QueryVariableInfoContext(ctx context.Context, request *QueryVariableInfoRequest) (*QueryVariableInfoReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	/* Gives the nonvolatile UEFI variables as a variable store that OVMF starts with under plain QEMU, with time stamps and what private authenticated variables keep of their makers. */
+	ExportVariables(request *ExportVariablesRequest) (*ExportVariablesReply, error)
+
+	ExportVariablesContext(ctx context.Context, request *ExportVariablesRequest) (*ExportVariablesReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	//   - ConflictFault
+	//   - UefiFault
+	//   - IntegrityFault
+	/* Puts the variables of a variable store in place of all that the machine has, keys of Secure Boot among them, in one change. No signature is asked for, as of somebody who is physically present; time stamps and makers stay as they are in the store. Refused unless the machine is off, and where the store is damaged. */
+	ImportVariables(request *ImportVariablesRequest) (*ImportVariablesReply, error)
+
+	ImportVariablesContext(ctx context.Context, request *ImportVariablesRequest) (*ImportVariablesReply, error)
 
 	// Error can be either of the following types:
 	//
@@ -3221,6 +3300,40 @@ func (service *bios) QueryVariableInfoContext(ctx context.Context, request *Quer
 
 func (service *bios) QueryVariableInfo(request *QueryVariableInfoRequest) (*QueryVariableInfoReply, error) {
 	return service.QueryVariableInfoContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) ExportVariablesContext(ctx context.Context, request *ExportVariablesRequest) (*ExportVariablesReply, error) {
+	response := new(ExportVariablesReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/ExportVariables", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) ExportVariables(request *ExportVariablesRequest) (*ExportVariablesReply, error) {
+	return service.ExportVariablesContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) ImportVariablesContext(ctx context.Context, request *ImportVariablesRequest) (*ImportVariablesReply, error) {
+	response := new(ImportVariablesReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/ImportVariables", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) ImportVariables(request *ImportVariablesRequest) (*ImportVariablesReply, error) {
+	return service.ImportVariablesContext(
 		context.Background(),
 		request,
 	)

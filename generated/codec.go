@@ -71,50 +71,54 @@ func operationOf(local []byte) *Operation {
 		return &Operations[14]
 	case "QueryVariableInfo":
 		return &Operations[15]
-	case "GetSecureBoot":
+	case "ExportVariables":
 		return &Operations[16]
-	case "SetSecureBoot":
+	case "ImportVariables":
 		return &Operations[17]
-	case "EnrollSecureBootKeys":
+	case "GetSecureBoot":
 		return &Operations[18]
-	case "ResetSecureBootKeys":
+	case "SetSecureBoot":
 		return &Operations[19]
-	case "GetBootOptions":
+	case "EnrollSecureBootKeys":
 		return &Operations[20]
-	case "SetBootOrder":
+	case "ResetSecureBootKeys":
 		return &Operations[21]
-	case "SetBootOverride":
+	case "GetBootOptions":
 		return &Operations[22]
-	case "GetEventLog":
+	case "SetBootOrder":
 		return &Operations[23]
-	case "GetTrustState":
+	case "SetBootOverride":
 		return &Operations[24]
-	case "GetCertificateChain":
+	case "GetEventLog":
 		return &Operations[25]
-	case "CreateCertificateRequest":
+	case "GetTrustState":
 		return &Operations[26]
-	case "InstallCertificateChain":
+	case "GetCertificateChain":
 		return &Operations[27]
-	case "ListDomains":
+	case "CreateCertificateRequest":
 		return &Operations[28]
-	case "GetDomain":
+	case "InstallCertificateChain":
 		return &Operations[29]
-	case "CreateDomain":
+	case "ListDomains":
 		return &Operations[30]
-	case "DestroyDomain":
+	case "GetDomain":
 		return &Operations[31]
-	case "ListOperators":
+	case "CreateDomain":
 		return &Operations[32]
-	case "AddOperator":
+	case "DestroyDomain":
 		return &Operations[33]
-	case "RemoveOperator":
+	case "ListOperators":
 		return &Operations[34]
-	case "GetAuditLog":
+	case "AddOperator":
 		return &Operations[35]
-	case "BackupState":
+	case "RemoveOperator":
 		return &Operations[36]
-	case "RestoreState":
+	case "GetAuditLog":
 		return &Operations[37]
+	case "BackupState":
+		return &Operations[38]
+	case "RestoreState":
+		return &Operations[39]
 	}
 	return nil
 }
@@ -4471,6 +4475,93 @@ func (m *QueryVariableInfoReply) encode(w *xmltext.Writer) {
 	w.Uint64("MaximumVariableStorageSize", uint64(m.MaximumVariableStorageSize))
 	w.Uint64("RemainingVariableStorageSize", uint64(m.RemainingVariableStorageSize))
 	w.Uint64("MaximumVariableSize", uint64(m.MaximumVariableSize))
+}
+
+func (m *ExportVariablesRequest) decode(r *xmltext.Reader) {
+	r.Open("ExportVariablesRequest")
+	r.Close()
+}
+
+func (m *ExportVariablesRequest) encode(w *xmltext.Writer) {
+}
+
+func (m *ExportVariablesReply) decode(r *xmltext.Reader) {
+	r.Open("ExportVariablesReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	if r.Need("VariableCount") {
+		v := uint32(r.Uint64("unsignedInt", 32))
+		m.VariableCount = v
+	}
+	if r.Need("VariableStore") {
+		v := r.Base64("base64Binary")
+		m.VariableStore = v
+	}
+	r.Close()
+}
+
+func (m *ExportVariablesReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("ExportVariablesReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+	w.Uint64("VariableCount", uint64(m.VariableCount))
+	w.Base64("VariableStore", m.VariableStore)
+}
+
+func (m *ImportVariablesRequest) decode(r *xmltext.Reader) {
+	r.Open("ImportVariablesRequest")
+	if r.Need("VariableStore") {
+		v := r.Base64("base64Binary")
+		m.VariableStore = v
+	}
+	if r.More("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	r.Close()
+}
+
+func (m *ImportVariablesRequest) encode(w *xmltext.Writer) {
+	w.Base64("VariableStore", m.VariableStore)
+	if m.Version != nil {
+		m.Version.encode(w, "Version")
+	}
+}
+
+func (m *ImportVariablesReply) decode(r *xmltext.Reader) {
+	r.Open("ImportVariablesReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	if r.Need("VariableCount") {
+		v := uint32(r.Uint64("unsignedInt", 32))
+		m.VariableCount = v
+	}
+	for r.More("ImportNote") {
+		v := r.String("string")
+		m.ImportNote = append(m.ImportNote, v)
+	}
+	r.Close()
+}
+
+func (m *ImportVariablesReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("ImportVariablesReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+	w.Uint64("VariableCount", uint64(m.VariableCount))
+	for _, v := range m.ImportNote {
+		w.String("ImportNote", v)
+	}
 }
 
 func (m *GetSecureBootRequest) decode(r *xmltext.Reader) {

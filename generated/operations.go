@@ -178,6 +178,20 @@ var Operations = [...]Operation{
 		NewReply:   func() Reply { return new(QueryVariableInfoReply) },
 	},
 	{
+		Name: "ExportVariables", Action: "urn:biosv:bios:v1/ExportVariables", Function: "variable",
+		Role: security.Viewer, Guest: false, Effect: Read, Scope: DomainScope,
+		Doc:        "Gives the nonvolatile UEFI variables as a variable store that OVMF starts with under plain QEMU, with time stamps and what private authenticated variables keep of their makers.",
+		NewRequest: func() Request { return new(ExportVariablesRequest) },
+		NewReply:   func() Reply { return new(ExportVariablesReply) },
+	},
+	{
+		Name: "ImportVariables", Action: "urn:biosv:bios:v1/ImportVariables", Function: "variable",
+		Role: security.Operator, Guest: false, Effect: Change, Scope: DomainScope,
+		Doc:        "Puts the variables of a variable store in place of all that the machine has, keys of Secure Boot among them, in one change. No signature is asked for, as of somebody who is physically present; time stamps and makers stay as they are in the store. Refused unless the machine is off, and where the store is damaged.",
+		NewRequest: func() Request { return new(ImportVariablesRequest) },
+		NewReply:   func() Reply { return new(ImportVariablesReply) },
+	},
+	{
 		Name: "GetSecureBoot", Action: "urn:biosv:bios:v1/GetSecureBoot", Function: "variable",
 		Role: security.Viewer, Guest: false, Effect: Read, Scope: DomainScope,
 		Doc:        "Tells of Secure Boot: whether it is on, its mode, and its keys (UEFI 2.10, section 32.3; Redfish SecureBoot 1.1).",
@@ -351,28 +365,30 @@ var (
 	OpSetVariable              = &Operations[13]
 	OpDeleteVariable           = &Operations[14]
 	OpQueryVariableInfo        = &Operations[15]
-	OpGetSecureBoot            = &Operations[16]
-	OpSetSecureBoot            = &Operations[17]
-	OpEnrollSecureBootKeys     = &Operations[18]
-	OpResetSecureBootKeys      = &Operations[19]
-	OpGetBootOptions           = &Operations[20]
-	OpSetBootOrder             = &Operations[21]
-	OpSetBootOverride          = &Operations[22]
-	OpGetEventLog              = &Operations[23]
-	OpGetTrustState            = &Operations[24]
-	OpGetCertificateChain      = &Operations[25]
-	OpCreateCertificateRequest = &Operations[26]
-	OpInstallCertificateChain  = &Operations[27]
-	OpListDomains              = &Operations[28]
-	OpGetDomain                = &Operations[29]
-	OpCreateDomain             = &Operations[30]
-	OpDestroyDomain            = &Operations[31]
-	OpListOperators            = &Operations[32]
-	OpAddOperator              = &Operations[33]
-	OpRemoveOperator           = &Operations[34]
-	OpGetAuditLog              = &Operations[35]
-	OpBackupState              = &Operations[36]
-	OpRestoreState             = &Operations[37]
+	OpExportVariables          = &Operations[16]
+	OpImportVariables          = &Operations[17]
+	OpGetSecureBoot            = &Operations[18]
+	OpSetSecureBoot            = &Operations[19]
+	OpEnrollSecureBootKeys     = &Operations[20]
+	OpResetSecureBootKeys      = &Operations[21]
+	OpGetBootOptions           = &Operations[22]
+	OpSetBootOrder             = &Operations[23]
+	OpSetBootOverride          = &Operations[24]
+	OpGetEventLog              = &Operations[25]
+	OpGetTrustState            = &Operations[26]
+	OpGetCertificateChain      = &Operations[27]
+	OpCreateCertificateRequest = &Operations[28]
+	OpInstallCertificateChain  = &Operations[29]
+	OpListDomains              = &Operations[30]
+	OpGetDomain                = &Operations[31]
+	OpCreateDomain             = &Operations[32]
+	OpDestroyDomain            = &Operations[33]
+	OpListOperators            = &Operations[34]
+	OpAddOperator              = &Operations[35]
+	OpRemoveOperator           = &Operations[36]
+	OpGetAuditLog              = &Operations[37]
+	OpBackupState              = &Operations[38]
+	OpRestoreState             = &Operations[39]
 )
 
 // Command is an operation as a command of the command line.
@@ -539,6 +555,22 @@ var Commands = [...]Command{
 		Table:     "MaximumVariableStorageSize; RemainingVariableStorageSize; MaximumVariableSize",
 		Example:   "biosv variable info --domain demo",
 		Doc:       "Tells how much room there is for UEFI variables (UEFI 2.10, section 8.2.4).",
+	},
+	{
+		Words: []string{"variable", "export"}, Operation: "ExportVariables",
+		Arguments: []string{"VariableStore"},
+		Set:       [][2]string{},
+		Table:     "VariableStore VariableCount Version",
+		Example:   "biosv variable export VARS.fd --domain demo",
+		Doc:       "Gives the nonvolatile UEFI variables as a variable store that OVMF starts with under plain QEMU, with time stamps and what private authenticated variables keep of their makers.",
+	},
+	{
+		Words: []string{"variable", "import"}, Operation: "ImportVariables",
+		Arguments: []string{"VariableStore"},
+		Set:       [][2]string{},
+		Table:     "VariableCount ImportNote Version",
+		Example:   "biosv variable import VARS.fd --domain demo",
+		Doc:       "Puts the variables of a variable store in place of all that the machine has, keys of Secure Boot among them, in one change. No signature is asked for, as of somebody who is physically present; time stamps and makers stay as they are in the store. Refused unless the machine is off, and where the store is damaged.",
 	},
 	{
 		Words: []string{"secureboot", "show"}, Operation: "GetSecureBoot",

@@ -145,6 +145,15 @@ type VariablePort interface {
 	// Tells how much room there is for UEFI variables (UEFI 2.10, section 8.2.4).
 	QueryVariableInfo(context.Context, Call, *QueryVariableInfoRequest) (*QueryVariableInfoReply, error)
 
+	// Gives the nonvolatile UEFI variables as a variable store that OVMF starts with under plain QEMU, with time
+	// stamps and what private authenticated variables keep of their makers.
+	ExportVariables(context.Context, Call, *ExportVariablesRequest) (*ExportVariablesReply, error)
+
+	// Puts the variables of a variable store in place of all that the machine has, keys of Secure Boot among
+	// them, in one change. No signature is asked for, as of somebody who is physically present; time stamps and
+	// makers stay as they are in the store. Refused unless the machine is off, and where the store is damaged.
+	ImportVariables(context.Context, Call, *ImportVariablesRequest) (*ImportVariablesReply, error)
+
 	// Tells of Secure Boot: whether it is on, its mode, and its keys (UEFI 2.10, section 32.3; Redfish SecureBoot
 	// 1.1).
 	GetSecureBoot(context.Context, Call, *GetSecureBootRequest) (*GetSecureBootReply, error)
@@ -315,6 +324,10 @@ func (h portHandler) Handle(ctx context.Context, call Call, request Request) (Re
 		return asReply(h.port.DeleteVariable(ctx, call, m))
 	case *QueryVariableInfoRequest:
 		return asReply(h.port.QueryVariableInfo(ctx, call, m))
+	case *ExportVariablesRequest:
+		return asReply(h.port.ExportVariables(ctx, call, m))
+	case *ImportVariablesRequest:
+		return asReply(h.port.ImportVariables(ctx, call, m))
 	case *GetSecureBootRequest:
 		return asReply(h.port.GetSecureBoot(ctx, call, m))
 	case *SetSecureBootRequest:
@@ -633,6 +646,36 @@ func (*QueryVariableInfoRequest) Operation() *Operation { return OpQueryVariable
 func (*QueryVariableInfoReply) ElementName() string { return "QueryVariableInfoResponse" }
 
 func (*QueryVariableInfoReply) reply() {}
+
+func (p handlerPort) ExportVariables(ctx context.Context, call Call, m *ExportVariablesRequest) (*ExportVariablesReply, error) {
+	return handle[ExportVariablesReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*ExportVariablesRequest) ElementName() string { return "ExportVariables" }
+
+// Operation is the operation that the message asks for.
+func (*ExportVariablesRequest) Operation() *Operation { return OpExportVariables }
+
+// ElementName is the name of the message's element.
+func (*ExportVariablesReply) ElementName() string { return "ExportVariablesResponse" }
+
+func (*ExportVariablesReply) reply() {}
+
+func (p handlerPort) ImportVariables(ctx context.Context, call Call, m *ImportVariablesRequest) (*ImportVariablesReply, error) {
+	return handle[ImportVariablesReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*ImportVariablesRequest) ElementName() string { return "ImportVariables" }
+
+// Operation is the operation that the message asks for.
+func (*ImportVariablesRequest) Operation() *Operation { return OpImportVariables }
+
+// ElementName is the name of the message's element.
+func (*ImportVariablesReply) ElementName() string { return "ImportVariablesResponse" }
+
+func (*ImportVariablesReply) reply() {}
 
 func (p handlerPort) GetSecureBoot(ctx context.Context, call Call, m *GetSecureBootRequest) (*GetSecureBootReply, error) {
 	return handle[GetSecureBootReply](ctx, p.handler, call, m)

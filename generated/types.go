@@ -508,6 +508,21 @@ var Types = map[string][]Field{
 		{Name: "RemainingVariableStorageSize", Type: "unsignedLong", Kind: Integer, Optional: false, Many: false, Doc: "Bytes of these that are free."},
 		{Name: "MaximumVariableSize", Type: "unsignedLong", Kind: Integer, Optional: false, Many: false, Doc: "Bytes that one of them may take, with 60 for its header and without its name."},
 	},
+	"ExportVariablesRequest": {},
+	"ExportVariablesReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "VariableCount", Type: "unsignedInt", Kind: Integer, Optional: false, Many: false, Doc: "How many variables are in the store."},
+		{Name: "VariableStore", Type: "base64Binary", Kind: Binary, Optional: false, Many: false, Doc: "The variable store: a firmware volume as edk2 keeps it in flash, of the size of OVMF_VARS_4M.fd."},
+	},
+	"ImportVariablesRequest": {
+		{Name: "VariableStore", Type: "base64Binary", Kind: Binary, Optional: false, Many: false, Doc: "The variable store, as it is: raw, such as OVMF_VARS_4M.fd or OVMF_VARS.fd."},
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: true, Many: false, Doc: "Version that the state must have; absent means any."},
+	},
+	"ImportVariablesReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "VariableCount", Type: "unsignedInt", Kind: Integer, Optional: false, Many: false, Doc: "How many variables were taken."},
+		{Name: "ImportNote", Type: "string", Kind: String, Optional: true, Many: true, Doc: "What was left out or looks odd."},
+	},
 	"GetSecureBootRequest": {},
 	"GetSecureBootReply": {
 		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
@@ -652,7 +667,7 @@ var Types = map[string][]Field{
 	"GetAuditLogReply": {
 		{Name: "Record", Type: "AuditRecord", Kind: Complex, Optional: true, Many: true, Doc: "The rows."},
 		{Name: "LastPosition", Type: "LogPosition", Kind: Integer, Optional: false, Many: false, Doc: "Position of the newest row."},
-		{Name: "ChainIntact", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "Whether every digest from the first row to the last is right."},
+		{Name: "ChainIntact", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "Whether every digest from the first row to the last is right. Rows that were found right since the service started are read again where this answer has them."},
 	},
 	"BackupStateRequest": {},
 	"BackupStateReply": {

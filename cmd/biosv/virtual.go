@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"biosv/generated"
+	"biosv/machine/firmware"
 	"biosv/machine/qemu"
 	"biosv/security"
 	"biosv/service/uefi"
@@ -75,8 +76,8 @@ func pools(folder string, given []string) (map[string]string, error) {
 }
 
 // guestDoor answers the thin virtual BIOS of guests through the gate.
-func guestDoor(gate generated.Handler, trustDomain string, log *slog.Logger) qemu.Door {
-	return func(ctx context.Context, domain string, inside bool, l net.Listener, b qemu.Boot) error {
+func guestDoor(gate generated.Handler, trustDomain string, log *slog.Logger) firmware.Door {
+	return func(ctx context.Context, domain string, inside bool, l net.Listener, b *firmware.Boot) error {
 		phase := frame.BootServices
 		if inside {
 			phase = frame.OperatingSystem

@@ -142,11 +142,14 @@ func noteRunning(c *cobra.Command, running *bool) {
 // ask sends a request and prints the answer.
 func (s *session) ask(c *cobra.Command, f *form, args []string) error {
 	src := &source{ctx: c.Context(), in: c.InOrStdin(), err: c.ErrOrStderr()}
+	if err := f.take(args); err != nil {
+		return err
+	}
 	save, err := f.destination(s.json)
 	if err != nil {
 		return err
 	}
-	request, err := f.request(src, args)
+	request, err := f.request(src)
 	if err != nil {
 		return err
 	}

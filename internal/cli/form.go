@@ -27,7 +27,8 @@ type form struct {
 	entries   []*entry // in the order of the contract
 	arguments []*entry // those given without a flag, in their order
 	answer    *generated.Field
-	save      string // the file that the element answer of the answer goes to
+	file      *entry // the argument that names where the element answer of the answer goes to; nil where that is --file
+	save      string // that place
 }
 
 // entry is an element of the request and what was given for it. It is the [pflag.Value] of its flag.
@@ -106,6 +107,11 @@ func newForm(c *generated.Command) *form {
 	}
 	for _, name := range c.Arguments {
 		i := slices.IndexFunc(f.entries, func(e *entry) bool { return e.field.Name == name })
+		if i < 0 { // of the answer
+			f.file = &entry{field: *f.answer, name: notation(*f.answer), argument: true}
+			f.arguments = append(f.arguments, f.file)
+			continue
+		}
 		f.arguments = append(f.arguments, f.entries[i])
 	}
 	return f
@@ -152,7 +158,7 @@ func (f *form) command(s *session, c *cobra.Command) {
 			return e.complete(word)
 		})
 	}
-	if f.answer != nil {
+	if f.answer != nil && f.file == nil {
 		c.Flags().StringVar(&f.save, "file", "", fmt.Sprintf("`file` that %s of the answer is written to; - is standard output", f.answer.Name))
 	}
 }
@@ -200,6 +206,8 @@ func (f *form) long() string {
 func (e *entry) usage() string {
 	text := strings.TrimSuffix(e.field.Doc, ".")
 	switch {
+	case e.argument && e.field.Kind == generated.Binary:
+		text += "; a file, - is standard input or output"
 	case secret(e.field.Name):
 		text += "; - asks for it, @FILE reads it (default: $" + variable(e.field.Name) + ")"
 	case document(e.field.Name):
@@ -299,13 +307,21 @@ func arguments(n int) string {
 	return fmt.Sprintf("%d arguments", n)
 }
 
-// request makes the request of what was given.
-func (f *form) request(src *source, args []string) (generated.Request, error) {
+// take takes the arguments.
+func (f *form) take(args []string) error {
 	for i, arg := range args {
 		if err := f.argument(i).Set(arg); err != nil {
-			return nil, err
+			return err
 		}
 	}
+	if f.file != nil {
+		f.save = f.file.String()
+	}
+	return nil
+}
+
+// request makes the request of what was given.
+func (f *form) request(src *source) (generated.Request, error) {
 	request := f.operation.NewRequest()
 	message := reflect.ValueOf(request).Elem()
 	for _, e := range f.entries {
@@ -525,9 +541,17 @@ func (f *form) destination(json bool) (string, error) {
 		return f.save, f.writable()
 	}
 	if f.answer.Kind == generated.Binary && !json {
-		return "", usage("--file is missing: the file that %s of the answer is written to; - is standard output", f.answer.Name)
+		return "", usage("%s is missing: the file that %s of the answer is written to; - is standard output", f.place(), f.answer.Name)
 	}
 	return "", nil
+}
+
+// place is what names the file of the answer's document.
+func (f *form) place() string {
+	if f.file != nil {
+		return f.file.name
+	}
+	return "--file"
 }
 
 // writable finds out before anything is asked for whether the answer's document can be kept.
@@ -536,10 +560,10 @@ func (f *form) writable() error {
 		return nil
 	}
 	if info, err := os.Stat(filepath.Dir(f.save)); errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
-		return usage("--file %s: there is no folder %s", f.save, filepath.Dir(f.save))
+		return usage("%s %s: there is no folder %s", f.place(), f.save, filepath.Dir(f.save))
 	}
 	if info, err := os.Stat(f.save); err == nil && info.IsDir() {
-		return usage("--file %s: that is a folder", f.save)
+		return usage("%s %s: that is a folder", f.place(), f.save)
 	}
 	return nil
 }

@@ -149,7 +149,7 @@ func (b *BIOS) Rows() (rows []audit.Row) {
 		if rows, err = b.Audit.List(tx, 1, 1<<20); err != nil {
 			return err
 		}
-		return b.Audit.Verify(tx)
+		return b.Audit.Verify(tx, 1, 1<<20)
 	}); err != nil {
 		b.t.Fatal(err)
 	}

@@ -83,7 +83,7 @@ func (h *Host) probe(ctx context.Context, program string, flash []byte) (err err
 	}
 	asked := make(chan error, 1)
 	go func() {
-		conn, err := only{l, p.pid}.Accept()
+		conn, err := only(l, p.pid).Accept()
 		if err == nil {
 			_, err = conn.Read(make([]byte, 1))
 			conn.Close()

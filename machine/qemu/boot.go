@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -15,29 +16,26 @@ import (
 
 	"biosv/fault"
 	"biosv/generated"
+	"biosv/machine/firmware"
 	"biosv/smm"
 )
 
 // boot is one boot of a machine, which is one process of QEMU.
 type boot struct {
-	machine  *Machine
-	process  *process
-	rendered []byte // its flash at the start; nil where biosv was away since
+	*firmware.Boot
+	machine *Machine
+	process *process
 
 	stop context.CancelFunc // of what answers the guest
 	work sync.WaitGroup
 
-	mu       sync.Mutex
-	monitor  *monitor
-	again    bool // it is to start again when it has ended
-	wasReset bool // and the guest was heard to ask its firmware for it
+	mu      sync.Mutex
+	monitor *monitor
+	again   bool // it is to start again when it has ended
 }
 
 // startTime is how long QEMU may take until its monitor answers, on a host that is busy.
 const startTime = 20 * time.Second
-
-// commands are what the second monitor reads: with that it tells of all events.
-const commands = `{"execute":"qmp_capabilities"}` + "\n"
 
 // begin renders the flash and starts QEMU.
 func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
@@ -63,7 +61,7 @@ func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 	if err := m.folder.clean(); err != nil {
 		return nil, err
 	}
-	for name, content := range map[string][]byte{fileFlash: flash, fileROM: m.host.ROM, fileCommands: []byte(commands), fileEvents: nil} {
+	for name, content := range map[string][]byte{fileFlash: flash, fileROM: m.host.ROM, fileCommands: []byte(firmware.EventCommands), fileEvents: nil} {
 		if err := os.WriteFile(m.folder.at(name), content, 0o600); err != nil {
 			return nil, err
 		}
@@ -80,11 +78,11 @@ func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 	if err := m.folder.give(user); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	b = &boot{machine: m, rendered: flash}
+	b = m.newBoot(flash)
 	if b.process, err = launch(program, arguments, m.folder.path, log); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	b.answer(only{l, b.process.pid}, false)
+	b.answer(only(l, b.process.pid), false)
 	if err := b.awaitMonitor(ctx); err != nil {
 		b.process.kill()
 		<-b.process.ended
@@ -92,6 +90,18 @@ func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 		return nil, fault.Unavailable(fault.MachineUnavailable, 0, "QEMU did not start: %v.", errors.Join(err, complaint(m.folder)))
 	}
 	return b, nil
+}
+
+// newBoot makes a boot whose flash was rendered as given; nil where biosv was away since.
+func (m *Machine) newBoot(rendered []byte) *boot {
+	return &boot{machine: m, Boot: &firmware.Boot{
+		Domain: m.domain.Name, Flash: m.folder.at(fileFlash), Rendered: rendered, Variables: m.host.Variables, Supervisor: m.supervisor, Log: m.log,
+	}}
+}
+
+// only lets a process connect.
+func only(l *net.UnixListener, process int) firmware.Only {
+	return firmware.Only{UnixListener: l, May: func(pid int) bool { return pid == process }}
 }
 
 // find finds the process that runs in the run folder; nil where there is none.
@@ -115,7 +125,8 @@ func (m *Machine) find(ctx context.Context) (*boot, error) {
 		p.forget()
 		return nil, err
 	}
-	b := &boot{machine: m, process: p}
+	b := m.newBoot(nil)
+	b.process = p
 	user, err := m.host.user(m.folder)
 	if err == nil {
 		err = m.folder.give(user) // the socket is new
@@ -125,7 +136,7 @@ func (m *Machine) find(ctx context.Context) (*boot, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	// Whether boot services have ended while nobody listened cannot be known: the guest has the fewer rights.
-	b.answer(only{l, p.pid}, true)
+	b.answer(only(l, p.pid), true)
 	if _, err := b.asked(ctx); err != nil {
 		m.log.Warn("a machine that runs does not answer yet", "error", err)
 	}
@@ -133,11 +144,11 @@ func (m *Machine) find(ctx context.Context) (*boot, error) {
 }
 
 // answer has the door answer the guest.
-func (b *boot) answer(l only, inside bool) {
+func (b *boot) answer(l net.Listener, inside bool) {
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
 	b.work.Go(func() {
-		if err := b.machine.host.Door(ctx, b.machine.domain.Name, inside, l, b); err != nil && ctx.Err() == nil {
+		if err := b.machine.host.Door(ctx, b.machine.domain.Name, inside, l, b.Boot); err != nil && ctx.Err() == nil {
 			b.machine.log.Error("a guest's requests are not answered any more", "error", err)
 		}
 	})
@@ -243,8 +254,8 @@ func (b *boot) heard(e qmp.Event) {
 }
 
 // how says how the boot ended.
-func (b *boot) how() end {
-	how, err := lastEnd(b.machine.folder.at(fileEvents))
+func (b *boot) how() firmware.End {
+	how, err := firmware.LastEnd(b.machine.folder.at(fileEvents))
 	if err != nil {
 		b.machine.log.Error("how a machine ended cannot be read", "error", err)
 	}
@@ -252,7 +263,7 @@ func (b *boot) how() end {
 }
 
 // startsAgain says whether the machine starts again after such an end.
-func (b *boot) startsAgain(how end) bool {
+func (b *boot) startsAgain(how firmware.End) bool {
 	b.mu.Lock()
 	again := b.again
 	b.mu.Unlock()
@@ -263,55 +274,4 @@ func (b *boot) wantAgain(again bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.again = again
-}
-
-// Arrived takes over what the firmware wrote to its flash before its thin virtual BIOS came. What cannot be taken over
-// does not keep the guest from its variables.
-func (b *boot) Arrived(ctx context.Context) error {
-	if b.rendered == nil {
-		return nil
-	}
-	m := b.machine
-	found, err := os.ReadFile(m.folder.at(fileFlash))
-	if err == nil {
-		err = m.host.Variables.TakeOver(ctx, m.domain.Name, b.rendered, found)
-	}
-	if err != nil {
-		m.log.Error("what the firmware wrote to its flash is lost", "error", err)
-	}
-	b.rendered = nil
-	return nil
-}
-
-// ExitBootServices writes down that the operating system has taken over. The phase itself need not be on disk: the door
-// keeps it as long as biosv lives, and biosv that is started anew takes every guest for one in its operating system. So a
-// disk that is full does not keep the guest from reading.
-func (b *boot) ExitBootServices(ctx context.Context) error {
-	if err := b.machine.supervisor.Report(ctx, smm.Event{
-		Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.OperatingSystemStarted", Message: "The firmware has handed the machine over to its operating system.",
-	}); err != nil {
-		b.machine.log.Error("that an operating system was started could not be written", "error", err)
-	}
-	return nil
-}
-
-// resetTypes are the names of EFI_RESET_TYPE (UEFI 2.10, 8.5.1).
-var resetTypes = [...]string{"EfiResetCold", "EfiResetWarm", "EfiResetShutdown", "EfiResetPlatformSpecific"}
-
-// ResetSystem writes down, once in a boot, that the guest asked its firmware for a reset.
-func (b *boot) ResetSystem(ctx context.Context, kind uint32) error {
-	b.mu.Lock()
-	told := b.wasReset
-	b.wasReset = true
-	b.mu.Unlock()
-	if told {
-		return nil
-	}
-	name := fmt.Sprintf("reset type %d", kind)
-	if int(kind) < len(resetTypes) {
-		name = resetTypes[kind]
-	}
-	return b.machine.supervisor.Report(ctx, smm.Event{
-		Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.ResetRequested", Message: "The guest asked its firmware for a reset: " + name + ".",
-	})
 }

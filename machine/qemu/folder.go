@@ -90,39 +90,3 @@ func (f *folder) give(user int) error {
 	}
 	return nil
 }
-
-// only accepts connections of one process.
-type only struct {
-	*net.UnixListener
-	pid int
-}
-
-// Accept refuses those of others.
-func (o only) Accept() (net.Conn, error) {
-	for {
-		conn, err := o.AcceptUnix()
-		if err != nil {
-			return nil, err
-		}
-		if pid, err := peer(conn); err == nil && pid == o.pid {
-			return conn, nil
-		}
-		conn.Close()
-	}
-}
-
-// peer gives the process at the other end of a connection (unix(7), SO_PEERCRED).
-func peer(conn *net.UnixConn) (pid int, err error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	if e := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); e != nil {
-		return 0, e
-	}
-	if err != nil {
-		return 0, err
-	}
-	return int(cred.Pid), nil
-}

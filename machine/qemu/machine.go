@@ -13,6 +13,7 @@ import (
 
 	"biosv/fault"
 	"biosv/generated"
+	"biosv/machine/firmware"
 	"biosv/smm"
 )
 
@@ -208,12 +209,9 @@ func (m *Machine) ended(b *boot) {
 }
 
 // tell writes the end of a boot down, and begins the next one if there is to be one.
-func (m *Machine) tell(how end, again bool) {
+func (m *Machine) tell(how firmware.End, again bool) {
 	ctx := m.life
-	e, ok := ends[how]
-	if !ok {
-		e = smm.Event{Severity: generated.EventSeverityWarning, MessageID: "BiosV.1.0.MachineStopped", Message: fmt.Sprintf("The machine was ended from outside: QEMU says %s.", how)}
-	}
+	e := how.Event()
 	if err := m.supervisor.Report(ctx, e); err != nil {
 		m.log.Error("an event of a machine could not be written", "event", e.Message, "error", err)
 	}
@@ -233,15 +231,6 @@ func (m *Machine) tell(how end, again bool) {
 	}
 }
 
-// ends are what the event log says of each end of a boot.
-var ends = map[end]smm.Event{
-	guestReset:    {Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.MachineReset", Message: "The machine was reset from inside, and starts again."},
-	firmwareReset: {Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.MachineReset", Message: "The machine was reset from inside, and starts again."},
-	guestShutdown: {Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.MachineOff", Message: "The operating system turned the machine off."},
-	guestPanic:    {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.OperatingSystemPanicked", Message: "The operating system panicked, and the machine lost its power."},
-	killed:        {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.MachineKilled", Message: "The machine lost its power: QEMU ended without having been asked to."},
-}
-
 // value is that of an attribute in force.
 func (m *Machine) value(attribute string) string {
 	m.mu.Lock()
@@ -250,14 +239,14 @@ func (m *Machine) value(attribute string) string {
 }
 
 // startsAgain says whether the machine starts again after such an end; restart says that a restart was asked for.
-func (m *Machine) startsAgain(how end, restart bool) bool {
-	switch how {
-	case guestReset, firmwareReset:
-		return true
-	case guestPanic:
+func (m *Machine) startsAgain(how firmware.End, restart bool) bool {
+	switch {
+	case how == firmware.GuestPanic:
 		return m.value("PanicAction") == "Restart"
+	case how == firmware.GuestShutdown:
+		return restart
 	}
-	return how == guestShutdown && restart
+	return how.Reset()
 }
 
 // Resume finds the process of the machine, if it runs, and tells what became of it if it does not run any more.
@@ -274,7 +263,7 @@ func (m *Machine) Resume(ctx context.Context) {
 		m.mu.Unlock()
 		m.watchOver(b)
 	default:
-		how, err := lastEnd(m.folder.at(fileEvents))
+		how, err := firmware.LastEnd(m.folder.at(fileEvents))
 		if errors.Is(err, fs.ErrNotExist) {
 			return // it was off
 		} else if err != nil {
@@ -283,7 +272,7 @@ func (m *Machine) Resume(ctx context.Context) {
 		if err := m.folder.clean(); err != nil {
 			m.log.Error("a run folder cannot be cleaned", "error", err)
 		}
-		again := m.startsAgain(how, false) || how == killed && m.value("PowerRestorePolicy") == lastState
+		again := m.startsAgain(how, false) || how == firmware.Killed && m.value("PowerRestorePolicy") == lastState
 		m.mu.Lock()
 		m.starting = again
 		m.mu.Unlock()

@@ -1,11 +1,9 @@
 package qemu
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/digitalocean/go-qemu/qmp"
@@ -112,33 +110,4 @@ func (m *monitor) state(ctx context.Context) (generated.PowerState, error) {
 		return "", fmt.Errorf("QEMU is in a state that is not known here: %q", status.Status)
 	}
 	return s, nil
-}
-
-// end is how a boot ended.
-type end string
-
-// The reasons of QEMU's event SHUTDOWN (QMP reference, ShutdownCause) that are told apart here.
-const (
-	killed        end = "" // it came to no such event
-	guestReset    end = "guest-reset"
-	guestShutdown end = "guest-shutdown"
-	guestPanic    end = "guest-panic"
-	firmwareReset end = "subsystem-reset"
-)
-
-// lastEnd reads how a boot ended from what its second monitor wrote.
-func lastEnd(path string) (reason end, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		var e qmp.Event
-		if json.Unmarshal(lines.Bytes(), &e) == nil && e.Event == "SHUTDOWN" {
-			text, _ := e.Data["reason"].(string)
-			reason = end(text)
-		}
-	}
-	return reason, nil
 }

@@ -22,35 +22,15 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 
 	"biosv/generated"
+	"biosv/machine/firmware"
 	"biosv/smm"
 )
-
-// Variables keeps the UEFI variables of domains.
-type Variables interface {
-	// Begin begins a boot, and gives its flash and whether Secure Boot is on in it.
-	Begin(ctx context.Context, domain string) (flash []byte, secureBoot bool, err error)
-	// TakeOver takes what a boot's firmware changed in its flash before it asked for its variables: rendered is what
-	// the flash was, found what it is.
-	TakeOver(ctx context.Context, domain string, rendered, found []byte) error
-}
-
-// Boot is what a [Door] tells of the boot of the guest that it answers.
-type Boot interface {
-	Arrived(ctx context.Context) error
-	ExitBootServices(ctx context.Context) error
-	ResetSystem(ctx context.Context, kind uint32) error
-}
-
-// Door answers a guest of a domain on connections of its own socket, until ctx ends; then the listener is closed. Inside
-// says that the guest may be in its operating system already.
-type Door func(ctx context.Context, domain string, inside bool, l net.Listener, b Boot) error
 
 // Config is what a [Host] is made of.
 type Config struct {
@@ -62,8 +42,8 @@ type Config struct {
 	KVM       string            // the kernel's device; empty means /dev/kvm
 	FirstUser int               // of the users that machines have, each its own
 	Users     int               // how many there are; 0 means that machines have the user of biosv
-	Variables Variables
-	Door      Door
+	Variables firmware.Variables
+	Door      firmware.Door
 	Log       *slog.Logger
 }
 
@@ -72,9 +52,6 @@ const (
 	DefaultFirmware = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 	DefaultProgram  = "qemu-system-x86_64"
 )
-
-// variableStorage is how many bytes of variables the flash takes whose code is DefaultFirmware.
-const variableStorage = 0x3ff9c
 
 // Host makes machines of this host.
 type Host struct {
@@ -130,14 +107,13 @@ func (h *Host) tools() (program string, err error) {
 var (
 	_ smm.Firmware = (*Machine)(nil)
 	_ smm.Resumer  = (*Machine)(nil)
-	_ Boot         = (*boot)(nil)
 )
 
 // Registry gives the attributes.
 func (m *Machine) Registry() generated.GetAttributeRegistryReply { return m.registry }
 
 // VariableStorage is how many bytes of variables the flash takes.
-func (m *Machine) VariableStorage() uint64 { return variableStorage }
+func (m *Machine) VariableStorage() uint64 { return firmware.VariableStorage }
 
 // BootTargets are what the machine can be started from: none where it is given a kernel, which firmware starts in place of
 // any boot option.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"biosv/generated"
+	"biosv/machine/firmware"
 	"biosv/smm"
 )
 
@@ -86,7 +87,7 @@ func (b *bench) open() {
 }
 
 // door echoes, and tells the boot of what it hears.
-func (b *bench) door(ctx context.Context, _ string, inside bool, l net.Listener, boot Boot) error {
+func (b *bench) door(ctx context.Context, _ string, inside bool, l net.Listener, boot *firmware.Boot) error {
 	b.mu.Lock()
 	b.inside = append(b.inside, inside)
 	b.mu.Unlock()
@@ -173,7 +174,7 @@ func (b *bench) say(line string) string {
 }
 
 // end has the fake end as QEMU does for a reason.
-func (b *bench) end(reason end) {
+func (b *bench) end(reason firmware.End) {
 	b.Helper()
 	b.say(fmt.Sprintf(`event {"event": "SHUTDOWN", "data": {"guest": true, "reason": %q}}`, reason))
 	b.say("exit")
@@ -218,12 +219,12 @@ func TestAMachineIsWhatItsMonitorSays(t *testing.T) {
 func TestABootEndsForAReasonAndIsFollowedByAnotherAfterAReset(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
-		reason end
+		reason firmware.End
 		event  string
 		again  bool
 	}{
-		{guestReset, "MachineReset", true}, {firmwareReset, "MachineReset", true}, {guestShutdown, "MachineOff", false},
-		{guestPanic, "OperatingSystemPanicked", false}, {"host-signal", "MachineStopped", false},
+		{firmware.GuestReset, "MachineReset", true}, {firmware.FirmwareReset, "MachineReset", true}, {firmware.GuestShutdown, "MachineOff", false},
+		{firmware.GuestPanic, "OperatingSystemPanicked", false}, {"host-signal", "MachineStopped", false},
 	} {
 		t.Run(string(row.reason), func(t *testing.T) {
 			t.Parallel()
@@ -274,7 +275,7 @@ func TestResetsReachQEMU(t *testing.T) {
 	if err := b.machine.Reset(t.Context(), generated.ResetTypeNmi); !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "machine does not provide NMIs") {
 		t.Errorf("what QEMU refuses is answered with %v", err)
 	}
-	b.end(guestShutdown) // of its operating system, which was asked for a restart
+	b.end(firmware.GuestShutdown) // of its operating system, which was asked for a restart
 	b.eventually("another process runs", func() bool { p := b.machine.running(); return p != nil && p.process.pid != first })
 	second := b.machine.running().process.pid
 	b.reset(generated.ResetTypeForceRestart)
@@ -332,10 +333,10 @@ func TestAMachineOutlivesWhoStartedIt(t *testing.T) {
 		t.Errorf("its guest counts as one in its operating system: %t", b.inside)
 	}
 	for _, row := range []struct {
-		reason end
+		reason firmware.End
 		event  string
 		state  generated.PowerState
-	}{{guestReset, "MachineReset", generated.PowerStateOn}, {guestShutdown, "MachineOff", generated.PowerStateOff}} {
+	}{{firmware.GuestReset, "MachineReset", generated.PowerStateOn}, {firmware.GuestShutdown, "MachineOff", generated.PowerStateOff}} {
 		say := b.machine.folder.at(socketSerial)
 		folder, err := openFolder(b.machine.folder.path)
 		if err != nil {
@@ -510,7 +511,7 @@ func TestAStartThatCannotBe(t *testing.T) {
 	b.refuse = nil
 	b.reset(generated.ResetTypeOn)
 	b.refuse = errors.New("the disk is full")
-	b.end(guestReset)
+	b.end(firmware.GuestReset)
 	b.eventually("the log tells that it stays off", func() bool { return slices.Contains(b.told(), "StartFailed") })
 	b.eventually("it is off", func() bool { return b.power() == generated.PowerStateOff })
 }

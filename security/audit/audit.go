@@ -9,9 +9,9 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"biosv/store"
@@ -48,9 +48,6 @@ func (d *Digest) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// ErrBroken is what [Log.Verify] wraps.
-var ErrBroken = errors.New("the audit log was tampered with")
-
 const (
 	bucket      = "audit"
 	longestText = 512
@@ -60,27 +57,32 @@ const (
 var headKey = []byte("head")
 
 // Log is the audit log of a store.
-type Log struct{ clock func() time.Time }
+type Log struct {
+	clock func() time.Time
+
+	mu    sync.Mutex
+	right mark // up to where [Log.Verify] found the chain right
+}
 
 // New makes a Log.
-func New(clock func() time.Time) *Log { return &Log{clock} }
+func New(clock func() time.Time) *Log { return &Log{clock: clock} }
 
 func rows(tx *store.Tx) *store.Bucket { return tx.Bucket(bucket, "rows") }
 
 // Append writes a row, with its place in the chain. A zero time becomes now.
 func (l *Log) Append(tx *store.Tx, r Row) (Row, error) {
-	last, head, err := l.head(tx)
+	last, err := head(tx)
 	if err != nil {
 		return r, err
 	}
 	if r.Time.IsZero() {
 		r.Time = l.clock()
 	}
-	r.Time, r.Seq, r.Count = r.Time.UTC(), last+1, max(r.Count, 1)
+	r.Time, r.Seq, r.Count = r.Time.UTC(), last.seq+1, max(r.Count, 1)
 	for _, s := range []*string{&r.ID, &r.Principal, &r.Door, &r.Phase, &r.Peer, &r.Domain, &r.Operation, &r.Outcome, &r.Detail} {
 		*s = clip(*s)
 	}
-	r.Hash = r.digest(head)
+	r.Hash = r.digest(last.digest)
 	value, err := json.Marshal(r)
 	if err != nil {
 		return r, fmt.Errorf("write an audit row: %w", err)
@@ -90,16 +92,22 @@ func (l *Log) Append(tx *store.Tx, r Row) (Row, error) {
 	return r, nil
 }
 
-// head gives the number and the digest of the newest row.
-func (l *Log) head(tx *store.Tx) (uint64, Digest, error) {
+// mark is a place in the chain: a row, and its digest. The zero mark is before the first row.
+type mark struct {
+	seq    uint64
+	digest Digest
+}
+
+// head gives the place of the newest row.
+func head(tx *store.Tx) (m mark, err error) {
 	raw := tx.Bucket(bucket).Get(headKey)
 	if raw == nil {
-		return 0, Digest{}, nil
+		return m, nil
 	}
 	if len(raw) != 8+sha256.Size {
-		return 0, Digest{}, fmt.Errorf("%w: its head is damaged", ErrBroken)
+		return m, fmt.Errorf("%w: its head is damaged", ErrBroken)
 	}
-	return binary.BigEndian.Uint64(raw), Digest(raw[8:]), nil
+	return mark{binary.BigEndian.Uint64(raw), Digest(raw[8:])}, nil
 }
 
 // digest is over the label, the digest before and every field, each with its length, so that no two rows can
@@ -137,36 +145,8 @@ func (l *Log) List(tx *store.Tx, from uint64, most int) (list []Row, err error) 
 
 // Last is the number of the newest row.
 func (l *Log) Last(tx *store.Tx) (uint64, error) {
-	n, _, err := l.head(tx)
-	return n, err
-}
-
-// Verify follows the chain from the first row to the last. Its error names the first row that is not right.
-func (l *Log) Verify(tx *store.Tx) error {
-	last, head, err := l.head(tx)
-	if err != nil {
-		return err
-	}
-	var previous Digest
-	next := uint64(1)
-	rows(tx).Scan(nil, func(k, v []byte) bool {
-		var r Row
-		switch {
-		case json.Unmarshal(v, &r) != nil:
-			err = fmt.Errorf("%w: row %d cannot be read", ErrBroken, next)
-		case len(k) != 8 || binary.BigEndian.Uint64(k) != next || r.Seq != next:
-			err = fmt.Errorf("%w: row %d is missing", ErrBroken, next)
-		case r.digest(previous) != r.Hash:
-			err = fmt.Errorf("%w: row %d was changed", ErrBroken, next)
-		}
-		previous = r.Hash
-		next++
-		return err == nil
-	})
-	if err == nil && (next-1 != last || previous != head) {
-		err = fmt.Errorf("%w: it ends at row %d and should end at row %d", ErrBroken, next-1, last)
-	}
-	return err
+	m, err := head(tx)
+	return m.seq, err
 }
 
 func position(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }

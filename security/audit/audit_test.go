@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -37,7 +38,7 @@ func update(t testing.TB, s *store.Store, fn func(*store.Tx) error) {
 
 func verify(t testing.TB, s *store.Store, l *audit.Log) error {
 	t.Helper()
-	return s.View(t.Context(), l.Verify)
+	return s.View(t.Context(), func(tx *store.Tx) error { return l.Verify(tx, 1, 100) })
 }
 
 func list(t testing.TB, s *store.Store, l *audit.Log) (rows []audit.Row) {
@@ -87,6 +88,57 @@ func TestVerifyAcceptsWhatWasWritten(t *testing.T) {
 	rows := list(t, s, l)
 	if len(rows) != 10 || rows[0].Seq != 1 || rows[0].Count != 1 || rows[0].Time.IsZero() || !rows[9].Time.Equal(at) || rows[9].Count != 7 || rows[9].Detail != "<&\u2028" {
 		t.Errorf("%d rows: %+v … %+v", len(rows), rows[0], rows[len(rows)-1])
+	}
+}
+
+// A row that was found right is looked at again by who reads it, and by every service that is started.
+func TestVerifyReadsAgainOnlyWhatSomebodyLooksAt(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	l := filled(t, s, 9)
+	look := func(l *audit.Log, from uint64, most int) error {
+		return s.View(t.Context(), func(tx *store.Tx) error { return l.Verify(tx, from, most) })
+	}
+	if err := look(l, 1, 100); err != nil {
+		t.Fatal(err)
+	}
+	update(t, s, func(tx *store.Tx) error {
+		row := tx.Bucket("audit", "rows").Get(position(5))
+		tx.Bucket("audit", "rows").Put(position(5), bytes.Replace(row, []byte("SetAttributes"), []byte("GetAttributes"), 1))
+		return nil
+	})
+	for _, row := range []struct {
+		log   *audit.Log
+		from  uint64
+		most  int
+		wrong bool
+	}{
+		{l, 1, 4, false}, {l, 1, 5, true}, {l, 5, 1, true}, {l, 5, 100, true}, {l, 6, 100, false}, {l, 10, 100, false}, {l, 11, 1, false},
+		{audit.New(time.Now), 1, 1, true}, {audit.New(time.Now), 9, 1, true},
+	} {
+		if err := look(row.log, row.from, row.most); (err != nil) != row.wrong {
+			t.Errorf("%d rows from %d: %v", row.most, row.from, err)
+		}
+	}
+	update(t, s, func(tx *store.Tx) error {
+		_, err := l.Append(tx, audit.Row{ID: "after"})
+		tx.Bucket("audit", "rows").Delete(position(9))
+		return err
+	})
+	if err := look(l, 10, 100); err == nil {
+		t.Error("a row that is missing before a new one is not noticed")
+	}
+}
+
+func TestVerifyBeginsAnewWithAnotherState(t *testing.T) {
+	t.Parallel()
+	s, other := openStore(t), openStore(t)
+	l := filled(t, s, 5)
+	filled(t, other, 9)
+	for _, s := range []*store.Store{s, other, s} {
+		if err := verify(t, s, l); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

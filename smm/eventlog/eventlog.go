@@ -158,7 +158,7 @@ func (f *Function) GetAuditLog(ctx context.Context, call generated.Call, request
 		}
 		last, err := f.log.Last(tx.Store())
 		*reply.LastPosition = generated.LogPosition(last)
-		reply.ChainIntact = f.log.Verify(tx.Store()) == nil
+		reply.ChainIntact = f.log.Verify(tx.Store(), from, most) == nil
 		return err
 	})
 	if err != nil {

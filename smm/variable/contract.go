@@ -15,6 +15,7 @@ import (
 const (
 	eventSet        = "BiosV.1.0.VariableSet"
 	eventDeleted    = "BiosV.1.0.VariableDeleted"
+	eventImported   = "BiosV.1.0.VariablesImported"
 	eventSecureBoot = "BiosV.1.0.SecureBootChanged"
 	eventEnrolled   = "BiosV.1.0.SecureBootKeysEnrolled"
 	eventReset      = "BiosV.1.0.SecureBootKeysReset"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -76,6 +77,112 @@ func TestAStoreIsImportedAndRenderedWithoutLoss(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 		})
+	}
+}
+
+// importing imports a flash by the contract, with a machine that is off.
+func (b *bench) importing(file []byte) (*generated.ImportVariablesReply, error) {
+	b.Fake("demo").Be(generated.PowerStateOff)
+	return b.f.ImportVariables(b.Context(), b.call, &generated.ImportVariablesRequest{VariableStore: file})
+}
+
+func (b *bench) export() *generated.ExportVariablesReply {
+	b.Helper()
+	reply, err := b.f.ExportVariables(b.Context(), b.call, &generated.ExportVariablesRequest{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return reply
+}
+
+func TestWhatIsExportedIsImportedAsItWas(t *testing.T) {
+	t.Parallel()
+	from, to := newBench(t), newBench(t)
+	from.enroll(&generated.EnrollSecureBootKeysRequest{SecureBootKeySet: new(generated.SecureBootKeySetMicrosoft)})
+	private := generated.VariableName("Private")
+	at := []generated.VariableAttribute{generated.VariableAttributeNonVolatile, generated.VariableAttributeBootServiceAccess, generated.VariableAttributeRuntimeAccess, generated.VariableAttributeTimeBasedAuthenticated}
+	for _, err := range []error{
+		from.set(private, new(vendor), read(t, vectors+"owner-Private-v1-2021.auth"), at...),
+		from.set("Gone", new(vendor), []byte{1}, at[1]), // volatile
+		to.set("Timeout", nil, []byte{9, 0}),            // is replaced
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	exported := from.export()
+	version := to.Version("demo")
+	reply, err := to.importing(exported.VariableStore)
+	if err != nil || reply.VariableCount != exported.VariableCount || len(reply.ImportNote) != 0 || *reply.Version != version+1 {
+		t.Fatal(reply, err)
+	}
+	if again := to.export(); !bytes.Equal(again.VariableStore, exported.VariableStore) {
+		t.Error("what was imported is exported otherwise")
+	}
+	if s := to.secureBoot(); *s.SecureBootMode != generated.SecureBootModeUserMode || *s.SecureBootCurrentBoot != generated.SecureBootSwitchOn {
+		t.Errorf("%+v", s)
+	}
+	for _, gone := range []generated.VariableName{"Gone", "Timeout"} {
+		var missing *generated.NotFoundFault
+		if _, err := to.get(gone, map[bool]*generated.VendorGuid{true: new(vendor)}[gone == "Gone"]); !errors.As(err, &missing) {
+			t.Errorf("%s: %v", gone, err)
+		}
+	}
+	// Its time stamp and its maker came along.
+	status(t, to.set(private, new(vendor), read(t, vectors+"owner-Private-v1-2021.auth"), at...), "EFI_SECURITY_VIOLATION")
+	status(t, to.set(private, new(vendor), read(t, vectors+"stranger-Private-v2-2022.auth"), at...), "EFI_SECURITY_VIOLATION")
+	if err := to.set(private, new(vendor), read(t, vectors+"owner-Private-v2-2022.auth"), at...); err != nil {
+		t.Error(err)
+	}
+	told := map[string]bool{}
+	for _, e := range to.Events("demo") {
+		for _, c := range e.Change {
+			told[e.MessageId+" "+strings.SplitN(c.Name, "-", 2)[0]] = true
+		}
+	}
+	for _, want := range []string{"Timeout", "PK", "db", "Private", "SetupMode"} {
+		if !told["BiosV.1.0.VariablesImported "+want] {
+			t.Errorf("nothing is told of %s: %v", want, told)
+		}
+	}
+}
+
+func TestImportIsRefusedAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	if err := b.set("Timeout", nil, []byte{9, 0}); err != nil {
+		t.Fatal(err)
+	}
+	before := b.export()
+	good := debian(t, "OVMF_VARS_4M.ms.fd")
+	big, err := flash.Render([]flash.Variable{{
+		Key:      services.Key{Vendor: efi.MustGUID(string(vendor)), Name: "Big"},
+		Variable: services.Variable{Attributes: efi.NonVolatile | efi.BootServiceAccess, Data: make([]byte, 70_000)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged, conflict := new(*generated.IntegrityFault), new(*generated.ConflictFault)
+	_, err = b.importing(good[:100_000])
+	if !errors.As(err, damaged) || (*damaged).Code != "DamagedVariableStore" || !strings.Contains((*damaged).Message, "truncated") {
+		t.Errorf("a damaged store: %v", err)
+	}
+	_, err = b.importing(big)
+	status(t, err, "EFI_INVALID_PARAMETER")
+	b.Fake("demo").Be(generated.PowerStateOff)
+	_, err = b.f.ImportVariables(t.Context(), b.call, &generated.ImportVariablesRequest{VariableStore: good, Version: new(*before.Version + 1)})
+	if !errors.As(err, conflict) || (*conflict).Code != "StaleVersion" {
+		t.Errorf("another version: %v", err)
+	}
+	for _, state := range []generated.PowerState{generated.PowerStateOn, generated.PowerStatePoweringOn, generated.PowerStatePaused} {
+		b.Fake("demo").Be(state)
+		_, err := b.f.ImportVariables(t.Context(), b.call, &generated.ImportVariablesRequest{VariableStore: good})
+		if !errors.As(err, conflict) || (*conflict).Code != "WrongPowerState" {
+			t.Errorf("while it is %s: %v", state, err)
+		}
+	}
+	if after := b.export(); !bytes.Equal(after.VariableStore, before.VariableStore) {
+		t.Error("something changed")
 	}
 }
 

@@ -3,6 +3,7 @@ package variable
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 
 	"biosv/smm"
@@ -116,7 +117,8 @@ func decode(b []byte) (v services.Variable, err error) {
 	return v, nil
 }
 
-// fresh is the state of a domain without variables within a View, which cannot write them.
+// fresh is a state that is in no store: of a domain without variables within a View, which cannot write them, and of a
+// flash that is imported.
 type fresh map[services.Key]services.Variable
 
 func (f fresh) Get(k services.Key) (services.Variable, bool, error) {
@@ -135,17 +137,15 @@ func (f fresh) Delete(k services.Key) error {
 }
 
 func (f fresh) Scan(after services.Key, fn func(services.Key, services.Variable) bool) error {
-	keys := make([]services.Key, 0, len(f))
-	for k := range f {
-		if slices.Compare(k.Bytes(), after.Bytes()) > 0 {
-			keys = append(keys, k)
-		}
-	}
-	slices.SortFunc(keys, func(a, b services.Key) int { return slices.Compare(a.Bytes(), b.Bytes()) })
-	for _, k := range keys {
-		if !fn(k, f[k]) {
+	for _, k := range f.keys() {
+		if slices.Compare(k.Bytes(), after.Bytes()) > 0 && !fn(k, f[k]) {
 			break
 		}
 	}
 	return nil
+}
+
+// keys are in their order.
+func (f fresh) keys() []services.Key {
+	return slices.SortedFunc(maps.Keys(f), func(a, b services.Key) int { return slices.Compare(a.Bytes(), b.Bytes()) })
 }

@@ -3,7 +3,7 @@
 // specification; here stand what is kept of a domain, how much of it, and the contract's words for it.
 //
 // A caller of the contract who is no guest sees and writes what firmware can before the operating system runs. Signatures are never
-// waived, except by [Function.EnrollSecureBootKeys] and [Function.ResetSecureBootKeys], which act as physical
+// waived, except by [Function.EnrollSecureBootKeys], [Function.ResetSecureBootKeys] and [Function.ImportVariables], which act as physical
 // presence does.
 package variable
 
@@ -43,26 +43,32 @@ var _ generated.VariablePort = (*Function)(nil)
 // Services gives the variable services of the domain in a transaction. Whoever changes something by them and gets an
 // error lets the transaction fail.
 func (f *Function) Services(tx *smm.Tx, phase services.Phase) (*services.Services, error) {
-	m, err := f.bios.Machine(tx.Domain.Name)
+	limits, err := f.limits(tx.Domain.Name)
 	if err != nil {
 		return nil, err
 	}
-	firmware, ok := m.(smm.Firmware)
-	if !ok {
-		return nil, fault.Unavailable(fault.NotByThisMachine, 0, "The machine of %s has no UEFI firmware that keeps its variables here: there are no variables, and no Secure Boot.", tx.Domain.Name)
-	}
-	s := &services.Services{Phase: phase, Limits: limits(firmware.VariableStorage())}
+	s := &services.Services{Phase: phase, Limits: limits}
 	if s.State, err = openState(tx, s); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func limits(flash uint64) services.Limits {
+// limits are those of a domain whose machine has firmware that keeps its variables here.
+func (f *Function) limits(domain string) (services.Limits, error) {
+	m, err := f.bios.Machine(domain)
+	if err != nil {
+		return services.Limits{}, err
+	}
+	firmware, ok := m.(smm.Firmware)
+	if !ok {
+		return services.Limits{}, fault.Unavailable(fault.NotByThisMachine, 0, "The machine of %s has no UEFI firmware that keeps its variables here: there are no variables, and no Secure Boot.", domain)
+	}
+	flash := firmware.VariableStorage()
 	return services.Limits{
 		Name: maxName, Variable: maxVariable, Volatile: maxVolatile, HardwareError: forErrors,
 		NonVolatile: flash - min(flash, forErrors+forTheFirmware),
-	}
+	}, nil
 }
 
 // phase is the one by whose rules a caller is answered. A guest has those of its own; one that comes with a certificate

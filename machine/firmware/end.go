@@ -1,0 +1,68 @@
+package firmware
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/digitalocean/go-qemu/qmp"
+
+	"biosv/generated"
+	"biosv/smm"
+)
+
+// EventCommands are what a second monitor of QEMU reads from a file, so that it writes all events to another, also while
+// biosv is away.
+const EventCommands = `{"execute":"qmp_capabilities"}` + "\n"
+
+// End is how a boot ended.
+type End string
+
+// The reasons of QEMU's event SHUTDOWN (QMP reference, ShutdownCause) that are told apart here.
+const (
+	Killed        End = "" // it came to no such event
+	GuestReset    End = "guest-reset"
+	GuestShutdown End = "guest-shutdown"
+	GuestPanic    End = "guest-panic"
+	FirmwareReset End = "subsystem-reset"
+	MonitorReset  End = "host-qmp-system-reset" // whoever speaks to QEMU's monitor asked for it
+)
+
+// LastEnd reads how a boot ended from what its second monitor wrote. The first reason counts: whoever holds QEMU's other
+// monitor may end the process of a guest that has ended.
+func LastEnd(path string) (End, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Killed, err
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var e qmp.Event
+		if json.Unmarshal(lines.Bytes(), &e) == nil && e.Event == "SHUTDOWN" {
+			text, _ := e.Data["reason"].(string)
+			return End(text), nil
+		}
+	}
+	return Killed, nil
+}
+
+// Reset says whether the machine is to start again after such an end: it was a reset.
+func (e End) Reset() bool { return e == GuestReset || e == FirmwareReset || e == MonitorReset }
+
+// Event is what the event log says of such an end.
+func (e End) Event() smm.Event {
+	if known, ok := ends[e]; ok {
+		return known
+	}
+	return smm.Event{Severity: generated.EventSeverityWarning, MessageID: "BiosV.1.0.MachineStopped", Message: fmt.Sprintf("The machine was ended from outside: QEMU says %s.", e)}
+}
+
+var ends = map[End]smm.Event{
+	GuestReset:    {Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.MachineReset", Message: "The machine was reset from inside, and starts again."},
+	FirmwareReset: {Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.MachineReset", Message: "The machine was reset from inside, and starts again."},
+	MonitorReset:  {Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.MachineReset", Message: "The machine was reset by its monitor, and starts again."},
+	GuestShutdown: {Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.MachineOff", Message: "The operating system turned the machine off."},
+	GuestPanic:    {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.OperatingSystemPanicked", Message: "The operating system panicked, and the machine lost its power."},
+	Killed:        {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.MachineKilled", Message: "The machine lost its power: QEMU ended without having been asked to."},
+}
