@@ -74,7 +74,7 @@ setup:
 	@scripts/setup.sh test
 
 guest:
-	@testdata/guest/build.sh kernel init
+	@testdata/guest/build.sh kernel init efibootmgr
 
 clean: ## take away what was made; .cache and .biosv stay
 	rm -rf bin dist

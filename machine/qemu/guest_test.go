@@ -76,11 +76,16 @@ type machine struct {
 
 func (h *house) create(name string) *machine {
 	h.Helper()
-	image := func(name string) *generated.ImageName { return new(generated.ImageName("images/" + name)) }
-	if _, err := h.service.Admin(h).CreateDomain(h.Context(), testbed.At(""), &generated.CreateDomainRequest{
-		Name: new(generated.DomainName(name)), DomainKind: new(generated.DomainKindQemu), MemoryMiB: new(generated.MemoryMiB(256)),
-		KernelImage: image("kernel"), InitrdImage: image("initrd"), KernelArguments: arguments,
-	}); err != nil {
+	return h.define(name, &generated.CreateDomainRequest{KernelImage: image("kernel"), InitrdImage: image("initrd"), KernelArguments: arguments})
+}
+
+func image(name string) *generated.ImageName { return new(generated.ImageName("images/" + name)) }
+
+// define makes a machine of what it has besides its name, kind and memory.
+func (h *house) define(name string, r *generated.CreateDomainRequest) *machine {
+	h.Helper()
+	r.Name, r.DomainKind, r.MemoryMiB = new(generated.DomainName(name)), new(generated.DomainKindQemu), new(generated.MemoryMiB(256))
+	if _, err := h.service.Admin(h).CreateDomain(h.Context(), testbed.At(""), r); err != nil {
 		h.Fatal(err)
 	}
 	m := &machine{house: h, name: name}
