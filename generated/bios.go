@@ -2137,7 +2137,7 @@ type GetBootOptionsReply struct {
 type SetBootOrderRequest struct {
 	XMLName xml.Name `xml:"urn:biosv:bios:v1 SetBootOrder"`
 
-	// The whole order. An option that it leaves out stays, and firmware does not try it by itself.
+	// The whole order. An option that it leaves out stays and is not tried; OVMF puts those of devices that it finds at the end again when it starts, and takes the number of another for free.
 	BootOptionReference []*BootOptionReference `xml:"BootOptionReference,omitempty" json:"BootOptionReference,omitempty"`
 
 	// Version that the state must have; absent means any.

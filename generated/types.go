@@ -568,7 +568,7 @@ var Types = map[string][]Field{
 		{Name: "BootTimeoutSeconds", Type: "BootTimeout", Kind: Integer, Optional: true, Many: false, Doc: "How long firmware waits for a key; absent where firmware has not said it."},
 	},
 	"SetBootOrderRequest": {
-		{Name: "BootOptionReference", Type: "BootOptionReference", Kind: String, Optional: false, Many: true, Doc: "The whole order. An option that it leaves out stays, and firmware does not try it by itself."},
+		{Name: "BootOptionReference", Type: "BootOptionReference", Kind: String, Optional: false, Many: true, Doc: "The whole order. An option that it leaves out stays and is not tried; OVMF puts those of devices that it finds at the end again when it starts, and takes the number of another for free."},
 		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: true, Many: false, Doc: "Version that the state must have; absent means any."},
 	},
 	"SetBootOrderReply": {

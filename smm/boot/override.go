@@ -197,8 +197,12 @@ func (f *Function) SetBootOverride(ctx context.Context, call generated.Call, req
 			return err
 		}
 		if old, is := before.told(), after.told(); (old == nil) != (is == nil) || old != nil && *old != *is {
+			message := "The boot override was taken away."
+			if is != nil {
+				message = "The boot override was set: " + *is + "."
+			}
 			tx.Event(smm.Event{
-				Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.BootOverrideChanged", Message: "What is booted in place of the boot order was set.",
+				Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.BootOverrideChanged", Message: message,
 				Changes: []smm.Change{{Name: "BootOverride", Old: old, New: is}},
 			})
 		}
