@@ -82,6 +82,7 @@ const (
 	UnknownVariable      Code = "UnknownVariable"
 	UnknownBootOption    Code = "UnknownBootOption"
 	UnknownImage         Code = "UnknownImage"
+	UnknownFirmware      Code = "UnknownFirmware"
 	KernelUnchecked      Code = "KernelUnchecked"
 	EfiInvalidParameter  Code = "EfiInvalidParameter"
 	EfiUnsupported       Code = "EfiUnsupported"
@@ -151,6 +152,7 @@ var messageIDs = map[Code]string{
 	UnknownVariable:      "Base.1.19.ResourceNotFound",
 	UnknownBootOption:    "Base.1.19.ResourceNotFound",
 	UnknownImage:         "Base.1.19.ResourceNotFound",
+	UnknownFirmware:      "Base.1.19.ResourceNotFound",
 	KernelUnchecked:      "Base.1.19.PropertyValueConflict",
 	EfiInvalidParameter:  "Base.1.19.ActionParameterValueConflict",
 	EfiUnsupported:       "Base.1.19.ActionParameterNotSupported",

@@ -73,6 +73,10 @@ type ProcessorCount uint32
 
 type ImageName string
 
+// Name of a build of UEFI firmware on the host: that of its descriptor, without .json (QEMU, docs/interop/firmware.json), such as 60-edk2-x86_64.
+
+type FirmwareBuild string
+
 // Name of a UEFI variable, 1 to 512 characters. A UTF-16 code unit that XML cannot hold is written as a backslash, u and four hexadecimal digits, and a backslash as two.
 
 type VariableName string
@@ -1237,6 +1241,12 @@ type VirtualMachine struct {
 
 	// Command line of that kernel.
 	KernelArguments string `xml:"KernelArguments,omitempty" json:"KernelArguments,omitempty"`
+
+	// The build of its firmware; absent means the first one of the host that fits.
+	FirmwareBuild *FirmwareBuild `xml:"FirmwareBuild,omitempty" json:"FirmwareBuild,omitempty"`
+
+	// Whether it has a TPM 2.0 in software; absent means no.
+	VirtualTpm bool `xml:"VirtualTpm,omitempty" json:"VirtualTpm,omitempty"`
 }
 
 type Domain struct {
@@ -2304,6 +2314,12 @@ type CreateDomainRequest struct {
 
 	// Of a Qemu domain: command line of that kernel, at most 2048 characters.
 	KernelArguments string `xml:"KernelArguments,omitempty" json:"KernelArguments,omitempty"`
+
+	// Of a Qemu domain: the build of its firmware, which the host has a descriptor of. One that needs system management mode is refused: the machine has none. Absent means the first one that fits.
+	FirmwareBuild *FirmwareBuild `xml:"FirmwareBuild,omitempty" json:"FirmwareBuild,omitempty"`
+
+	// Of a Qemu domain: whether it has a TPM 2.0 in software, into which its firmware measures; absent means no.
+	VirtualTpm bool `xml:"VirtualTpm,omitempty" json:"VirtualTpm,omitempty"`
 }
 
 type CreateDomainReply struct {

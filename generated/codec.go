@@ -592,6 +592,40 @@ func (v ImageName) String() string {
 	return string(v)
 }
 
+var patternFirmwareBuild = regexp.MustCompile("^(?:[A-Za-z0-9][A-Za-z0-9._\\-]*)$")
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v FirmwareBuild) Check() (rule, expected string) {
+	if utf8.RuneCountInString(string(v)) > 128 {
+		return "cvc-maxLength-valid", "at most 128 characters"
+	}
+	if !patternFirmwareBuild.MatchString(string(v)) {
+		return "cvc-pattern-valid", "text that matches [A-Za-z0-9][A-Za-z0-9._\\-]*"
+	}
+	return "", ""
+}
+
+func (v *FirmwareBuild) decode(r *xmltext.Reader) {
+	*v = FirmwareBuild(r.String("FirmwareBuild"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *FirmwareBuild) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"FirmwareBuild", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v FirmwareBuild) String() string {
+	return string(v)
+}
+
 // Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
 // value that is right.
 func (v VariableName) Check() (rule, expected string) {
@@ -2714,6 +2748,15 @@ func (m *VirtualMachine) decode(r *xmltext.Reader) {
 		v := r.String("string")
 		m.KernelArguments = v
 	}
+	if r.More("FirmwareBuild") {
+		v := new(FirmwareBuild)
+		v.decode(r)
+		m.FirmwareBuild = v
+	}
+	if r.More("VirtualTpm") {
+		v := r.Bool("boolean")
+		m.VirtualTpm = v
+	}
 	r.Close()
 }
 
@@ -2748,6 +2791,12 @@ func (m *VirtualMachine) encode(w *xmltext.Writer) {
 	}
 	if m.KernelArguments != "" {
 		w.String("KernelArguments", m.KernelArguments)
+	}
+	if m.FirmwareBuild != nil {
+		m.FirmwareBuild.encode(w, "FirmwareBuild")
+	}
+	if m.VirtualTpm {
+		w.Bool("VirtualTpm", m.VirtualTpm)
 	}
 }
 
@@ -5323,6 +5372,15 @@ func (m *CreateDomainRequest) decode(r *xmltext.Reader) {
 		v := r.String("string")
 		m.KernelArguments = v
 	}
+	if r.More("FirmwareBuild") {
+		v := new(FirmwareBuild)
+		v.decode(r)
+		m.FirmwareBuild = v
+	}
+	if r.More("VirtualTpm") {
+		v := r.Bool("boolean")
+		m.VirtualTpm = v
+	}
 	r.Close()
 }
 
@@ -5367,6 +5425,12 @@ func (m *CreateDomainRequest) encode(w *xmltext.Writer) {
 	}
 	if m.KernelArguments != "" {
 		w.String("KernelArguments", m.KernelArguments)
+	}
+	if m.FirmwareBuild != nil {
+		m.FirmwareBuild.encode(w, "FirmwareBuild")
+	}
+	if m.VirtualTpm {
+		w.Bool("VirtualTpm", m.VirtualTpm)
 	}
 }
 

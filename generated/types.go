@@ -230,6 +230,8 @@ var Types = map[string][]Field{
 		{Name: "KernelImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Kernel that its firmware starts in place of a boot option."},
 		{Name: "InitrdImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Initial memory disk of that kernel."},
 		{Name: "KernelArguments", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Command line of that kernel."},
+		{Name: "FirmwareBuild", Type: "FirmwareBuild", Kind: String, Optional: true, Many: false, Doc: "The build of its firmware; absent means the first one of the host that fits."},
+		{Name: "VirtualTpm", Type: "boolean", Kind: Boolean, Optional: true, Many: false, Doc: "Whether it has a TPM 2.0 in software; absent means no."},
 	},
 	"Domain": {
 		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
@@ -631,6 +633,8 @@ var Types = map[string][]Field{
 		{Name: "KernelImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Of a Qemu domain: kernel that its firmware is to start in place of a boot option. Secure Boot would not check it, so a domain with Secure Boot on does not start with one."},
 		{Name: "InitrdImage", Type: "ImageName", Kind: String, Optional: true, Many: false, Doc: "Of a Qemu domain: initial memory disk of that kernel."},
 		{Name: "KernelArguments", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Of a Qemu domain: command line of that kernel, at most 2048 characters."},
+		{Name: "FirmwareBuild", Type: "FirmwareBuild", Kind: String, Optional: true, Many: false, Doc: "Of a Qemu domain: the build of its firmware, which the host has a descriptor of. One that needs system management mode is refused: the machine has none. Absent means the first one that fits."},
+		{Name: "VirtualTpm", Type: "boolean", Kind: Boolean, Optional: true, Many: false, Doc: "Of a Qemu domain: whether it has a TPM 2.0 in software, into which its firmware measures; absent means no."},
 	},
 	"CreateDomainReply": {
 		{Name: "Domain", Type: "Domain", Kind: Complex, Optional: false, Many: false, Doc: "The domain."},

@@ -4,9 +4,9 @@
 #   scripts/setup.sh run       what the service itself needs: QEMU with its firmware, and a software TPM where the host
 #                              has no other
 #   scripts/setup.sh check     and what the unit tests need
-#   scripts/setup.sh test      and TPM tools, virt-firmware, zeep, gSOAP, node-soap and JAX-WS
-#   scripts/setup.sh interop   and suds, PHP, CXF and .NET (Mono), and what makes the guest's root disk and the
-#                              vectors of authenticated variables
+#   scripts/setup.sh test      and TPM tools, what signs EFI programs and makes disks of them, virt-firmware, zeep,
+#                              gSOAP, node-soap and JAX-WS
+#   scripts/setup.sh interop   and suds, PHP, CXF and .NET (Mono), and what makes the guest's root disk
 #
 # Tools come as Debian packages (as root, or with sudo), libraries of Python, Node.js and Java from their own
 # package managers, in the versions that testdata/interop pins, into .cache/interop.
@@ -48,6 +48,10 @@ if [ $level -ge 3 ]; then
 	need qemu-utils have qemu-img
 	need clang-14 have clang-14
 	need lld-14 have lld-link-14
+	need efitools have sign-efi-sig-list
+	need sbsigntool have sbsign
+	need dosfstools test -x /usr/sbin/mkfs.vfat
+	need mtools have mcopy
 	need tpm2-tools have tpm2_readpublic
 	need e2fsprogs have debugfs
 	need dosfstools have mkfs.vfat
@@ -71,8 +75,6 @@ if [ $level -ge 4 ]; then
 	need php-xml php -r 'exit(extension_loaded("dom") ? 0 : 1);'
 	need mono-mcs have mcs
 	need mono-devel have cert-sync
-	need efitools have sign-efi-sig-list
-	need sbsigntool have sbvarsign
 fi
 if [ -n "$missing" ]; then
 	echo "setup: Debian packages:$missing"

@@ -45,6 +45,13 @@ type Resumer interface {
 	Resume(ctx context.Context)
 }
 
+// Keeper is a [Machine] that keeps something outside of the store, which is to go with its domain.
+type Keeper interface {
+	Machine
+	// Destroy takes that away. It is called once, when the machine is off and closed.
+	Destroy() error
+}
+
 // Supervisor is what a machine is given to tell BIOS.v what happens to it.
 type Supervisor interface {
 	// Starting is called before each start, whoever caused it. It makes pending values current, durably, and
@@ -67,7 +74,7 @@ func (b *BIOS) Define(d *Domain, given bool) error {
 	case ok:
 		return define(d.VirtualMachine)
 	case given:
-		return fault.InvalidRequest(fault.InvalidValue, "/CreateDomain/DomainKind", string(d.Kind), "A machine of kind %s is what it is: memory, processors, images and network are said of one of kind Qemu only.", d.Kind)
+		return fault.InvalidRequest(fault.InvalidValue, "/CreateDomain/DomainKind", string(d.Kind), "A machine of kind %s is what it is: memory, processors, images, network, firmware and TPM are said of one of kind Qemu only.", d.Kind)
 	}
 	d.VirtualMachine = nil
 	return nil
@@ -127,7 +134,7 @@ func (b *BIOS) open(ctx context.Context, d Domain) (Machine, error) {
 	return open(ctx, d, settings, &supervisor{b, d.Name})
 }
 
-// CloseMachine lets go of the machine of a domain that is no more.
+// CloseMachine lets go of the machine of a domain that is no more, with what it keeps.
 func (b *BIOS) CloseMachine(domain string) error {
 	b.mu.Lock()
 	m, ok := b.machines[domain]
@@ -137,7 +144,13 @@ func (b *BIOS) CloseMachine(domain string) error {
 	if !ok {
 		return nil
 	}
-	return m.Close()
+	if err := m.Close(); err != nil {
+		return err
+	}
+	if k, ok := m.(Keeper); ok {
+		return k.Destroy()
+	}
+	return nil
 }
 
 type supervisor struct {

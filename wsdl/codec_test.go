@@ -114,7 +114,8 @@ func fillField(v reflect.Value, field generated.Field, f filling) {
 			v.SetString(map[string]string{
 				"DomainName": "a" + strings.Repeat("9", 62), "OperatorName": "A" + strings.Repeat("_", 62),
 				"VariableName": strings.Repeat("\U0010FFFF", 512), "VendorGuid": "8BE4df61-93ca-11d2-aa0d-00e098032b8c",
-				"ImageName": "images/" + strings.Repeat("x", 248), "BootOptionReference": "BootFFFF",
+				"ImageName": "images/" + strings.Repeat("x", 248), "FirmwareBuild": "6" + strings.Repeat("-", 127),
+				"BootOptionReference": "BootFFFF",
 			}[field.Type])
 		}
 	}

@@ -30,14 +30,15 @@ func virtualMachines(s settings, log *slog.Logger) (*qemu.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := qemu.Config{Folder: filepath.Join(data, "run"), Pools: all, ROM: vbios.ROM, Log: log}
+	c := qemu.Config{Folder: filepath.Join(data, "run"), TPMs: filepath.Join(data, "vtpm"), Pools: all, ROM: vbios.ROM, Log: log}
 	if os.Geteuid() == 0 {
 		c.FirstUser, c.Users = firstUser, users
 	}
 	return qemu.New(c), nil
 }
 
-// The users that machines have, each its own, where biosv is root: beyond those that hosts and containers give.
+// The users that machines have, each its own, where biosv is root: beyond those that hosts and containers give. As many
+// again behind them are those of the machines' TPMs.
 const (
 	firstUser = 2_000_000_000
 	users     = 2 * domain.MostDomains

@@ -30,11 +30,16 @@ func WriteFile(path string, content []byte, mode os.FileMode) error {
 	return SyncFolder(dir)
 }
 
+// SyncFile makes the content of a file durable, and SyncFolder its name: of a file that another program writes.
+func SyncFile(path string) error { return syncPath(path) }
+
 // SyncFolder makes the names in a folder durable.
-func SyncFolder(path string) error {
-	d, err := os.Open(path)
+func SyncFolder(path string) error { return syncPath(path) }
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(f.Sync(), f.Close())
 }

@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -243,6 +244,9 @@ func (g *Guest) said() int {
 	defer g.mu.Unlock()
 	return len(g.lines)
 }
+
+// Said is all that the console has said.
+func (g *Guest) Said() string { return g.tail(math.MaxInt) }
 
 // Await waits for a line of the console that contains text, from the first line on, and gives the line. A guest
 // that ended before fails the test.

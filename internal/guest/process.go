@@ -17,6 +17,16 @@ var packages = map[string]string{
 	"e2fsck":             "e2fsprogs",
 	"debugfs":            "e2fsprogs",
 	"xmllint":            "libxml2-utils",
+	"mkfs.vfat":          "dosfstools",
+	"mmd":                "mtools",
+	"mcopy":              "mtools",
+	"clang-14":           "clang-14",
+	"lld-link-14":        "lld-14",
+	"sbsign":             "sbsigntool",
+	"sign-efi-sig-list":  "efitools",
+	"tpm2_eventlog":      "tpm2-tools",
+
+	"hash-to-efi-sig-list": "efitools",
 }
 
 // Tool gives the path of a program; where it is missing, the test fails with the name of its package.

@@ -23,7 +23,7 @@ const probeTime = 8 * time.Second
 
 // accelerator gives the accelerator of this host: KVM only where a guest ran by it to its thin virtual BIOS. There are
 // hosts whose /dev/kvm opens and whose guests die. It is found out once, when the first machine starts.
-func (h *Host) accelerator(ctx context.Context, program string, flash []byte) string {
+func (h *Host) accelerator(ctx context.Context, program, firmware string, flash []byte) string {
 	h.probing.Lock()
 	defer h.probing.Unlock()
 	if h.found != "" {
@@ -31,7 +31,7 @@ func (h *Host) accelerator(ctx context.Context, program string, flash []byte) st
 	}
 	err := unix.Access(h.KVM, unix.R_OK|unix.W_OK)
 	if err == nil {
-		err = h.probe(ctx, program, flash)
+		err = h.probe(ctx, program, firmware, flash)
 	}
 	switch {
 	case err == nil:
@@ -47,7 +47,7 @@ func (h *Host) accelerator(ctx context.Context, program string, flash []byte) st
 }
 
 // probe starts a guest by KVM and waits until its thin virtual BIOS asks.
-func (h *Host) probe(ctx context.Context, program string, flash []byte) (err error) {
+func (h *Host) probe(ctx context.Context, program, firmware string, flash []byte) (err error) {
 	folder, err := openFolder(filepath.Join(h.Folder, ".probe")) // no domain has such a name
 	if err != nil {
 		return err
@@ -73,11 +73,11 @@ func (h *Host) probe(ctx context.Context, program string, flash []byte) (err err
 	defer log.Close()
 	b := &line{}
 	b.add("-name", "probe", "-m", "128")
-	b.base(kvm, 0, h.Firmware)
+	b.base(kvm, 0, firmware)
 	if b.err != nil {
 		return b.err
 	}
-	p, err := launch(program, b.words, folder.path, log)
+	p, err := launch(program, b.words, folder.path, 0, log)
 	if err != nil {
 		return err
 	}

@@ -9,13 +9,13 @@ import (
 )
 
 // arguments are QEMU's for a boot. All files but those of the host are named relative to the run folder.
-func (m *Machine) arguments(accelerator string, user int, s setup) ([]string, error) {
+func (m *Machine) arguments(accelerator, firmware string, user int, s setup) ([]string, error) {
 	v := m.domain.VirtualMachine
 	b := &line{}
 	b.add("-name", m.domain.Name)
 	b.add("-uuid", m.domain.UUID)
 	b.add("-pidfile", filePID)
-	b.base(accelerator, user, m.host.Firmware)
+	b.base(accelerator, user, firmware)
 	b.add("-cpu", s.cpu())
 	b.add("-smp", fmt.Sprint(*v.ProcessorCount))
 	b.add("-m", fmt.Sprint(*v.MemoryMiB))
@@ -26,6 +26,9 @@ func (m *Machine) arguments(accelerator string, user int, s setup) ([]string, er
 
 	b.add("-chardev", "socket,id=console,path="+socketSerial+",server=on,wait=off", "-device", "isa-serial,index=0,chardev=console")
 	b.add("-device", "pvpanic")
+	if v.VirtualTpm {
+		b.add("-chardev", "socket,id=tpm,path="+socketTPM, "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
+	}
 	if action, ok := watchdogActions[s["Watchdog"]]; ok {
 		b.add("-device", "i6300esb", "-action", "watchdog="+action)
 	}

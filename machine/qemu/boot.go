@@ -3,11 +3,8 @@ package qemu
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +22,7 @@ type boot struct {
 	*firmware.Boot
 	machine *Machine
 	process *process
+	tpm     *tpm // nil where it has none
 
 	stop context.CancelFunc // of what answers the guest
 	work sync.WaitGroup
@@ -39,26 +37,35 @@ const startTime = 20 * time.Second
 
 // begin renders the flash and starts QEMU.
 func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
-	program, err := m.host.tools()
+	v := m.domain.VirtualMachine
+	program, err := m.host.tools(v)
 	if err != nil {
 		return nil, fault.Unavailable(fault.NotOnThisHost, 0, "The machine cannot start: %v.", err)
+	}
+	var build generated.FirmwareBuild // empty in records of before there was a choice
+	if v.FirmwareBuild != nil {
+		build = *v.FirmwareBuild
+	}
+	code, _, err := m.host.build(build)
+	if err != nil {
+		return nil, err
 	}
 	flash, secureBoot, err := m.host.Variables.Begin(ctx, m.domain.Name)
 	if err != nil {
 		return nil, err
 	}
-	if secureBoot && m.domain.VirtualMachine.KernelImage != nil {
+	if secureBoot && v.KernelImage != nil {
 		return nil, fault.Conflict(fault.KernelUnchecked, "Secure Boot is on, and would not check the kernel that this machine is started with: switch it off, or make a machine without a kernel.")
 	}
 	user, err := m.host.user(m.folder)
 	if err != nil {
 		return nil, err
 	}
-	arguments, err := m.arguments(m.host.accelerator(ctx, program, flash), user, s)
+	arguments, err := m.arguments(m.host.accelerator(ctx, program, code, flash), code, user, s)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.folder.clean(); err != nil {
+	if err := m.clean(); err != nil {
 		return nil, err
 	}
 	for name, content := range map[string][]byte{fileFlash: flash, fileROM: m.host.ROM, fileCommands: []byte(firmware.EventCommands), fileEvents: nil} {
@@ -75,11 +82,20 @@ func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.folder.give(user); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
 	b = m.newBoot(flash)
-	if b.process, err = launch(program, arguments, m.folder.path, log); err != nil {
+	if v.VirtualTpm {
+		if b.tpm, err = m.startTPM(ctx, user, log); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
+	if err = m.folder.give(user); err == nil {
+		b.process, err = launch(program, arguments, m.folder.path, user, log)
+	}
+	if err != nil {
+		if b.tpm != nil {
+			b.tpm.process.kill()
+			err = errors.Join(err, b.tpm.close(true))
+		}
 		return nil, errors.Join(err, l.Close())
 	}
 	b.answer(only(l, b.process.pid), false)
@@ -106,15 +122,9 @@ func only(l *net.UnixListener, process int) firmware.Only {
 
 // find finds the process that runs in the run folder; nil where there is none.
 func (m *Machine) find(ctx context.Context) (*boot, error) {
-	text, err := os.ReadFile(m.folder.at(filePID))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	} else if err != nil {
+	pid, err := readPID(m.folder.at(filePID))
+	if pid == 0 {
 		return nil, err
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", m.folder.at(filePID), err)
 	}
 	p, err := adopt(pid, "-uuid", m.domain.UUID)
 	if p == nil {
@@ -130,6 +140,11 @@ func (m *Machine) find(ctx context.Context) (*boot, error) {
 	user, err := m.host.user(m.folder)
 	if err == nil {
 		err = m.folder.give(user) // the socket is new
+	}
+	if err == nil && m.domain.VirtualMachine.VirtualTpm {
+		if b.tpm, err = m.findTPM(); b.tpm == nil && err == nil {
+			m.lostTPM(ctx)
+		}
 	}
 	if err != nil {
 		p.forget()
@@ -152,10 +167,14 @@ func (b *boot) answer(l net.Listener, inside bool) {
 			b.machine.log.Error("a guest's requests are not answered any more", "error", err)
 		}
 	})
+	if b.tpm != nil {
+		b.work.Go(func() { b.tpm.watch(ctx, b) })
+	}
 }
 
 // close lets go of the process, which may have ended.
 func (b *boot) close() {
+	ended := b.process.over()
 	b.stop()
 	b.mu.Lock()
 	monitor := b.monitor
@@ -166,6 +185,12 @@ func (b *boot) close() {
 	}
 	b.process.forget()
 	b.work.Wait()
+	if b.tpm == nil {
+		return
+	}
+	if err := b.tpm.close(ended); err != nil {
+		b.machine.log.Error("a machine's TPM", "error", err)
+	}
 }
 
 // complaint is the end of what QEMU wrote.

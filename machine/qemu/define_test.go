@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write testdata/arguments.txt anew")
 func TestTheCommandLineIsThatOfTheFile(t *testing.T) {
 	t.Parallel()
 	pool := t.TempDir()
-	h := New(Config{Pools: map[string]string{"images": pool}, Firmware: "/usr/share/OVMF/OVMF_CODE_4M.fd"})
+	h := New(Config{Pools: map[string]string{"images": pool}})
 	image := func(name string) *generated.ImageName {
 		if err := os.WriteFile(filepath.Join(pool, name), nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -27,10 +27,10 @@ func TestTheCommandLineIsThatOfTheFile(t *testing.T) {
 	}
 	m := &Machine{host: h, domain: smm.Domain{Name: "web1", UUID: "5b1f6d0e-0c57-4a0c-9d2e-0d6a4c0a1b2c", VirtualMachine: &generated.VirtualMachine{
 		MemoryMiB: new(generated.MemoryMiB(2048)), ProcessorCount: new(generated.ProcessorCount(2)), NetworkMode: new(generated.NetworkModeUser),
-		DiskImage: []*generated.ImageName{image("root.qcow2"), image("data.raw")}, KernelImage: image("vmlinuz"), InitrdImage: image("initrd"), KernelArguments: "console=ttyS0 a,b=c",
+		DiskImage: []*generated.ImageName{image("root.qcow2"), image("data.raw")}, KernelImage: image("vmlinuz"), InitrdImage: image("initrd"), KernelArguments: "console=ttyS0 a,b=c", VirtualTpm: true,
 	}}}
 	m.registry = registry(m.domain)
-	arguments, err := m.arguments(tcg, 0, m.everything(smm.Settings{
+	arguments, err := m.arguments(tcg, "/usr/share/OVMF/OVMF_CODE_4M.fd", 0, m.everything(smm.Settings{
 		"AssetTag": {"rack 7, left"}, "ProcessorAes": {"false"}, "BootTimeoutSeconds": {"5"}, "Watchdog": {"PowerOff"}, "PanicAction": {"Restart"},
 	}))
 	if err != nil {
@@ -50,7 +50,7 @@ func TestTheCommandLineIsThatOfTheFile(t *testing.T) {
 	if got != string(want) {
 		t.Errorf("it is\n%s\nand not\n%s\n(go test -update writes the file anew)", got, want)
 	}
-	if own, err := m.arguments(tcg, 2_000_000_001, m.everything(nil)); err != nil || !strings.Contains(strings.Join(own, " "), "-runas 2000000001:2000000001 -sandbox on,obsolete=deny,elevateprivileges=allow,") {
+	if own, err := m.arguments(tcg, "CODE.fd", 2_000_000_001, m.everything(nil)); err != nil || !strings.Contains(strings.Join(own, " "), "-runas 2000000001:2000000001 -sandbox on,obsolete=deny,elevateprivileges=allow,") {
 		t.Errorf("with a user of its own it is %q, %v", own, err)
 	}
 	for _, never := range []string{"bootindex", "reboot=reset", "smm=on"} {

@@ -2,9 +2,11 @@ package qemu
 
 import (
 	"bufio"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-tpm/tpm2/transport"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
@@ -40,6 +43,7 @@ func TestMain(m *testing.M) {
 //	silence       the monitor answers nothing more
 //	heard         gives the commands that the monitor got
 //	vbios TEXT    says it on the socket of the thin virtual BIOS, and gives the answer
+//	tpm HEX       gives the machine's TPM a command, and gives its answer
 //	exit          ends
 type fake struct {
 	mu       sync.Mutex
@@ -47,6 +51,7 @@ type fake struct {
 	silent   bool
 	heard    []string
 	monitors []net.Conn
+	tpm      net.Conn
 }
 
 func (f *fake) run() error {
@@ -75,6 +80,11 @@ func (f *fake) run() error {
 		return err
 	}
 	go f.accept(monitor)
+	if strings.Contains(strings.Join(os.Args, " "), "-tpmdev emulator") {
+		if f.tpm, err = switchOn(); err != nil {
+			return err
+		}
+	}
 	for {
 		conn, err := control.Accept()
 		if err != nil {
@@ -112,10 +122,48 @@ func (f *fake) obey(line string) (answer string, err error) {
 		fmt.Fprintln(conn, rest)
 		answer, err := bufio.NewReader(conn).ReadString('\n')
 		return strings.TrimSpace(answer), err
+	case "tpm":
+		command, err := hex.DecodeString(rest)
+		if err != nil {
+			return "", err
+		}
+		answer, err := transport.FromReadWriter(f.tpm).Send(command)
+		return hex.EncodeToString(answer), err
 	case "exit":
 		os.Exit(0)
 	}
 	return "", nil
+}
+
+// switchOn gives the TPM on its socket its power, as QEMU does (swtpm(8), swtpm_ioctls(3)): it hands it the other end of
+// the connection on which commands go, and has it begin.
+func switchOn() (net.Conn, error) {
+	const setDataFD, begin = 0x10, 0x02
+	control, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socketTPM, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	ours := os.NewFile(uintptr(ends[0]), "tpm")
+	defer ours.Close()
+	for _, message := range []struct{ text, handles []byte }{
+		{[]byte{0, 0, 0, setDataFD}, unix.UnixRights(ends[1])}, {[]byte{0, 0, 0, begin, 0, 0, 0, 0}, nil}, // with no flags
+	} {
+		if _, _, err := control.WriteMsgUnix(message.text, message.handles, nil); err != nil {
+			return nil, err
+		}
+		var result [4]byte
+		if _, err := io.ReadFull(control, result[:]); err != nil || result != [4]byte{} {
+			return nil, fmt.Errorf("the TPM answers %x, %w", result, err)
+		}
+	}
+	if err := unix.Close(ends[1]); err != nil {
+		return nil, err
+	}
+	return net.FileConn(ours)
 }
 
 // busy starts a thread that always runs, and gives it.

@@ -25,9 +25,19 @@ const (
 
 // Define refuses what cannot be made, and fills in what a definition leaves open; it is an [smm.Definer].
 func (h *Host) Define(v *generated.VirtualMachine) error {
-	if _, err := h.tools(); err != nil {
-		return fault.Unavailable(fault.NotOnThisHost, 0, "This host has no virtual machines: %v.", err)
+	if _, err := h.tools(v); err != nil {
+		return fault.Unavailable(fault.NotOnThisHost, 0, "This host has no such virtual machines: %v.", err)
 	}
+	// The machine keeps its build when the host gets others.
+	var build generated.FirmwareBuild
+	if v.FirmwareBuild != nil {
+		build = *v.FirmwareBuild
+	}
+	_, build, err := h.build(build)
+	if err != nil {
+		return err
+	}
+	v.FirmwareBuild = &build
 	if v.MemoryMiB == nil {
 		v.MemoryMiB = new(generated.MemoryMiB(defaultMemory))
 	}

@@ -21,6 +21,9 @@ func (m *Machine) Inventory(context.Context) (*generated.SystemInventory, error)
 		Memory:    []*generated.MemoryInventory{{Locator: "DIMM 0", SizeMiB: uint32(*v.MemoryMiB)}},
 		Device:    []*generated.DeviceInventory{{Name: "Serial Console", DeviceClass: "SerialConsole", Detail: "COM1"}},
 	}
+	if v.VirtualTpm {
+		i.Device = append(i.Device, &generated.DeviceInventory{Name: "TPM", DeviceClass: "SecurityDevice", Detail: "TPM 2.0, in software"})
+	}
 	for d, image := range v.DiskImage {
 		i.Device = append(i.Device, &generated.DeviceInventory{Name: fmt.Sprintf("Disk %d", d), DeviceClass: "Storage", Detail: "virtio-blk, image " + string(*image)})
 	}

@@ -269,7 +269,7 @@ func (m *Machine) Resume(ctx context.Context) {
 		} else if err != nil {
 			m.log.Error("how a machine ended cannot be read", "error", err)
 		}
-		if err := m.folder.clean(); err != nil {
+		if err := m.clean(); err != nil {
 			m.log.Error("a run folder cannot be cleaned", "error", err)
 		}
 		again := m.startsAgain(how, false) || how == firmware.Killed && m.value("PowerRestorePolicy") == lastState

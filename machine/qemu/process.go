@@ -19,12 +19,17 @@ type process struct {
 	ended  chan struct{} // closed when it has ended, or nobody looks any more
 }
 
-// launch starts a program in a session of its own, which does not end with this one.
-func launch(program string, arguments []string, dir string, log *os.File) (*process, error) {
+// launch starts a program in a session of its own, which does not end with this one. Where user is not 0, the program
+// becomes that user by itself when it has opened what it needs; it has no groups beside. Its files from 3 on are those given.
+func launch(program string, arguments []string, dir string, user int, log *os.File, files ...*os.File) (*process, error) {
 	cmd := exec.Command(program, arguments...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	cmd.Env = []string{"LC_ALL=C"}
+	cmd.ExtraFiles = files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if user != 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{} // root, and no groups
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@
 //	events.in, events.out  a second monitor that only writes down what happens, also while biosv is away
 //	console                the socket of the first serial port
 //	pid, log               QEMU's process, and what it complains of
+//	tpm                    the socket of the machine's TPM
 //
 // What a machine is doing is asked of QEMU whenever somebody wants to know. What became of a boot that ended is read
 // from events.out.
@@ -22,7 +23,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -35,23 +35,21 @@ import (
 // Config is what a [Host] is made of.
 type Config struct {
 	Folder    string            // of the run folders
+	TPMs      string            // folder of the states of machines' TPMs
 	Pools     map[string]string // folders of images, by the names of pools
 	Program   string            // of QEMU; empty means qemu-system-x86_64 of the search path
-	Firmware  string            // OVMF's code; empty means Debian's without system management mode
+	Firmwares []string          // folders of descriptors of firmware builds; nil means DefaultFirmwares
 	ROM       []byte            // the thin virtual BIOS
 	KVM       string            // the kernel's device; empty means /dev/kvm
 	FirstUser int               // of the users that machines have, each its own
-	Users     int               // how many there are; 0 means that machines have the user of biosv
+	Users     int               // how many there are, and as many again for TPMs; 0 means that machines have the user of biosv
 	Variables firmware.Variables
 	Door      firmware.Door
 	Log       *slog.Logger
 }
 
-// Debian's OVMF without system management mode, and QEMU.
-const (
-	DefaultFirmware = "/usr/share/OVMF/OVMF_CODE_4M.fd"
-	DefaultProgram  = "qemu-system-x86_64"
-)
+// DefaultProgram is QEMU.
+const DefaultProgram = "qemu-system-x86_64"
 
 // Host makes machines of this host.
 type Host struct {
@@ -70,8 +68,8 @@ func New(c Config) *Host {
 	if c.KVM == "" {
 		c.KVM = "/dev/kvm"
 	}
-	if c.Firmware == "" {
-		c.Firmware = DefaultFirmware
+	if c.Firmwares == nil {
+		c.Firmwares = DefaultFirmwares
 	}
 	return &Host{Config: c}
 }
@@ -94,19 +92,20 @@ func (h *Host) Open(_ context.Context, d smm.Domain, settings smm.Settings, s sm
 }
 
 // tools finds what a start needs, and says what to install where it is missing.
-func (h *Host) tools() (program string, err error) {
+func (h *Host) tools(v *generated.VirtualMachine) (program string, err error) {
 	if program, err = exec.LookPath(h.Program); err != nil {
 		return "", fmt.Errorf("%w; install the Debian package qemu-system-x86", err)
 	}
-	if _, err := os.Stat(h.Firmware); err != nil {
-		return "", fmt.Errorf("%w; install the Debian package ovmf", err)
+	if v.VirtualTpm {
+		err = swtpmTools()
 	}
-	return program, nil
+	return program, err
 }
 
 var (
 	_ smm.Firmware = (*Machine)(nil)
 	_ smm.Resumer  = (*Machine)(nil)
+	_ smm.Keeper   = (*Machine)(nil)
 )
 
 // Registry gives the attributes.

@@ -45,18 +45,16 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, firmware, pool := filepath.Join(t.TempDir(), fakeName), filepath.Join(t.TempDir(), "CODE.fd"), t.TempDir()
+	program, firmwares, pool := filepath.Join(t.TempDir(), fakeName), newFirmwares(t, "50-fits"), t.TempDir()
 	if err := os.Symlink(self, program); err != nil {
 		t.Fatal(err)
 	}
 	b.image = filepath.Join(pool, "disk.qcow2")
-	for _, file := range []string{firmware, b.image} {
-		if err := os.WriteFile(file, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(b.image, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	b.host = New(Config{
-		Folder: filepath.Join(t.TempDir(), strings.Repeat("long", 30)), Pools: map[string]string{"images": pool}, Program: program, Firmware: firmware, KVM: filepath.Join(pool, "no-kvm"),
+		Folder: filepath.Join(t.TempDir(), strings.Repeat("long", 30)), Pools: map[string]string{"images": pool}, Program: program, Firmwares: []string{firmwares}, TPMs: filepath.Join(t.TempDir(), "vtpm"), KVM: filepath.Join(pool, "no-kvm"),
 		ROM: []byte("rom"), Variables: b, Door: b.door, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	b.domain = smm.Domain{Name: "web1", UUID: "5b1f6d0e-0c57-4a0c-9d2e-0d6a4c0a1b2c", VirtualMachine: &generated.VirtualMachine{}}

@@ -37,6 +37,9 @@ func (h *Host) user(f *folder) (int, error) {
 	return 0, fmt.Errorf("there are more machines than users for them, of which there are %d", h.Users)
 }
 
+// tpmUser is the user that a machine's TPM has, beside the machine's own: they cannot read each other's memory and files.
+func (h *Host) tpmUser(user int) int { return user + h.Users }
+
 func (h *Host) gives(user int) bool { return user >= h.FirstUser && user < h.FirstUser+h.Users }
 
 func owner(path string) (int, error) {

@@ -149,21 +149,13 @@ func setUp(ctx context.Context, dir string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("swtpm_setup: %w: %s (more in %s)", err, bytes.TrimSpace(out), filepath.Join(dir, "setup.log"))
 	}
-	if err := errors.Join(syncFile(filepath.Join(beside, stateFile)), durable.SyncFolder(beside)); err != nil {
+	if err := errors.Join(durable.SyncFile(filepath.Join(beside, stateFile)), durable.SyncFolder(beside)); err != nil {
 		return err
 	}
 	if err := os.Rename(beside, filepath.Join(dir, stateFolder)); err != nil {
 		return err
 	}
 	return durable.SyncFolder(dir)
-}
-
-func syncFile(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 func spawn(dir string) (*child, error) {
@@ -229,7 +221,7 @@ func (c *child) sync() error {
 	if c.synced != nil && os.SameFile(now, c.synced) && now.ModTime().Equal(c.synced.ModTime()) && now.Size() == c.synced.Size() {
 		return nil
 	}
-	if err := errors.Join(syncFile(path), durable.SyncFolder(c.state)); err != nil {
+	if err := errors.Join(durable.SyncFile(path), durable.SyncFolder(c.state)); err != nil {
 		return fmt.Errorf("the state of the software TPM: %w", err)
 	}
 	c.synced = now

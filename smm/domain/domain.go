@@ -127,6 +127,7 @@ func definition(r *generated.CreateDomainRequest) (v *generated.VirtualMachine, 
 	v = &generated.VirtualMachine{
 		MemoryMiB: r.MemoryMiB, ProcessorCount: r.ProcessorCount, DiskImage: r.DiskImage, NetworkMode: r.NetworkMode,
 		KernelImage: r.KernelImage, InitrdImage: r.InitrdImage, KernelArguments: r.KernelArguments,
+		FirmwareBuild: r.FirmwareBuild, VirtualTpm: r.VirtualTpm,
 	}
 	return v, !reflect.DeepEqual(v, &generated.VirtualMachine{})
 }

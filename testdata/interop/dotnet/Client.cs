@@ -145,7 +145,7 @@ public sealed class Client {
         Ok("GetTrustState", "GetCertificateChain");
 
         string description = "dotnet <&> \"é\" 日本 \U0001f600";
-        Domain made = host.CreateDomain(name, DomainKind.Simulated, description, 7, true, 0, false, 0, false, null, NetworkMode.None, false, null, null, null);
+        Domain made = host.CreateDomain(name, DomainKind.Simulated, description, 7, true, 0, false, 0, false, null, NetworkMode.None, false, null, null, null, null, false, false);
         Check(made.Name == name && made.Description == description && made.PowerState == PowerState.Off, "CreateDomain gave something else");
         Check(host.ListDomains().Single(d => d.Name == name).DomainKind == DomainKind.Simulated, "ListDomains tells another kind");
         Check(bios.GetDomain().Description == description, "GetDomain tells another description");

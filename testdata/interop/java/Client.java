@@ -98,7 +98,7 @@ public final class Client {
 
         // A domain of our own; its description holds what XML and UTF-8 make difficult.
         String description = TOOL + " <&> \"é\" 日本 \uD83D\uDE00";
-        Domain made = host.createDomain(name, DomainKind.SIMULATED, description, 7L, null, null, List.of(), null, null, null, null);
+        Domain made = host.createDomain(name, DomainKind.SIMULATED, description, 7L, null, null, List.of(), null, null, null, null, null, null);
         same(List.of(made.getName(), made.getDescription(), made.getPowerState()), List.of(name, description, PowerState.OFF));
         same(named(host.listDomains(), Domain::getName, name).getDomainKind(), DomainKind.SIMULATED);
         same(bios.getDomain().getDescription(), description);
