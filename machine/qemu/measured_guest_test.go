@@ -70,29 +70,38 @@ func (h *house) certify(dir, name string) certified {
 	return c
 }
 
-// program makes the EFI program of testdata/measure, which goes by a name.
-func (h *house) program(dir, name string) string {
+// program makes an EFI program of a source, which goes by a name.
+func (h *house) program(source, dir, name string) string {
 	h.Helper()
 	object, file := filepath.Join(dir, name+".o"), filepath.Join(dir, name+".efi")
 	h.do("clang-14", "-target", "x86_64-unknown-windows", "-std=c2x", "-ffreestanding", "-fshort-wchar", "-mno-red-zone", "-mgeneral-regs-only", "-Os", "-fno-stack-protector",
-		"-Wall", "-Wextra", "-Werror", "-I", filepath.Join(testbed.Root, "vbios", "driver"), "-DNAME=\""+name+"\"", "-c", "testdata/measure/measure.c", "-o", object)
+		"-Wall", "-Wextra", "-Werror", "-I", filepath.Join(testbed.Root, "vbios", "driver"), "-DNAME=\""+name+"\"", "-c", source, "-o", object)
 	h.do("lld-link-14", "/subsystem:efi_application", "/entry:start", "/nodefaultlib", "/timestamp:0", "/out:"+file, object)
 	return file
 }
 
-// systemPartition makes an image with a program where firmware looks for one (UEFI 2.10, 3.5.1.1).
-func (h *house) systemPartition(image, program string) *generated.ImageName {
+const (
+	measure = "testdata/measure/measure.c"
+	small   = 2 << 20 // bytes of a disk
+)
+
+// systemPartition makes an image of a size in bytes, with a program where firmware looks for one (UEFI 2.10, 3.5.1.1), and
+// other files in its root.
+func (h *house) systemPartition(image string, size int64, program string, others ...string) *generated.ImageName {
 	h.Helper()
 	file := filepath.Join(h.images, image)
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		h.Fatal(err)
 	}
-	if err := os.Truncate(file, 1<<21); err != nil {
+	if err := os.Truncate(file, size); err != nil {
 		h.Fatal(err)
 	}
 	h.do("mkfs.vfat", file)
 	h.do("mmd", "-i", file, "::/EFI", "::/EFI/BOOT")
 	h.do("mcopy", "-i", file, program, "::/EFI/BOOT/BOOTX64.EFI")
+	for _, other := range others {
+		h.do("mcopy", "-i", file, other, "::/")
+	}
 	return new(generated.ImageName("images/" + image))
 }
 
@@ -250,11 +259,11 @@ func TestSecureBootIsWhatOurStateSaysAndIsMeasured(t *testing.T) {
 	pk, kek, db := h.certify(dir, "PK"), h.certify(dir, "KEK"), h.certify(dir, "db")
 	signed := func(name string) string {
 		to := filepath.Join(dir, name+".signed.efi")
-		h.do("sbsign", "--key", db.key, "--cert", db.certificate, "--output", to, h.program(dir, name))
+		h.do("sbsign", "--key", db.key, "--cert", db.certificate, "--output", to, h.program(measure, dir, name))
 		return to
 	}
 	first := signed("first")
-	disks := []*generated.ImageName{h.systemPartition("0.img", h.program(dir, "unsigned")), h.systemPartition("1.img", first), h.systemPartition("2.img", signed("second"))}
+	disks := []*generated.ImageName{h.systemPartition("0.img", small, h.program(measure, dir, "unsigned")), h.systemPartition("1.img", small, first), h.systemPartition("2.img", small, signed("second"))}
 	if _, err := h.service.Admin(t).CreateDomain(t.Context(), testbed.At(""), &generated.CreateDomainRequest{
 		Name: new(generated.DomainName("one")), DomainKind: new(generated.DomainKindQemu), MemoryMiB: new(generated.MemoryMiB(256)), DiskImage: disks, VirtualTpm: true,
 	}); err != nil {

@@ -1,6 +1,5 @@
 // The program on the disks of TestTheBootOrderDecides, as /EFI/BOOT/BOOTX64.EFI. It adds the name of its disk to the variable
-// Trail; resets the machine as often as the variable Resets says, a number in a byte; and switches it off. Compile it with
-// -DNAME='a', and with the folder of vbios/driver/uefi.h.
+// Trail; resets the machine as often as the variable Resets says, a number in a byte; and switches it off.
 #include "uefi.h"
 
 enum { NON_VOLATILE = 1, APPEND_WRITE = 0x40 }; // 8.2.1
@@ -12,7 +11,7 @@ status start(void *image, system_table *system) {
 	(void)image;
 	runtime_services *r = system->runtime;
 	u32 attributes = NON_VOLATILE | BOOTSERVICE_ACCESS | RUNTIME_ACCESS;
-	u8 name = NAME, resets = 0;
+	u8 name = NAME[0], resets = 0;
 	u64 size = sizeof resets;
 	r->SetVariable(u"Trail", &vendor, attributes | APPEND_WRITE, sizeof name, &name);
 	if (r->GetVariable(u"Resets", &vendor, 0, &size, &resets) == SUCCESS && resets > 0) {
