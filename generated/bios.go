@@ -230,6 +230,9 @@ const (
 
 	// Share of the time in which the thing is busy, in percent.
 	SensorKindLoad SensorKind = "Load"
+
+	// Share of the memory that is in use, in percent.
+	SensorKindMemory SensorKind = "Memory"
 )
 
 // Unit of a sensor's reading and thresholds.

@@ -933,10 +933,10 @@ func (v ResetType) String() string {
 // value that is right.
 func (v SensorKind) Check() (rule, expected string) {
 	switch v {
-	case SensorKindTemperature, SensorKindPower, SensorKindVoltage, SensorKindLoad:
+	case SensorKindTemperature, SensorKindPower, SensorKindVoltage, SensorKindLoad, SensorKindMemory:
 		return "", ""
 	}
-	return "cvc-enumeration-valid", "one of Temperature, Power, Voltage, Load"
+	return "cvc-enumeration-valid", "one of Temperature, Power, Voltage, Load, Memory"
 }
 
 func (v *SensorKind) decode(r *xmltext.Reader) {

@@ -137,7 +137,7 @@ var Types = map[string][]Field{
 	},
 	"ThermalSensor": {
 		{Name: "Name", Type: "string", Kind: String, Optional: false, Many: false, Doc: "Its name."},
-		{Name: "SensorKind", Type: "SensorKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What it measures.", Values: []string{"Temperature", "Power", "Voltage", "Load"}},
+		{Name: "SensorKind", Type: "SensorKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What it measures.", Values: []string{"Temperature", "Power", "Voltage", "Load", "Memory"}},
 		{Name: "Reading", Type: "SensorReading", Kind: Integer, Optional: false, Many: false, Doc: "What it measured."},
 		{Name: "SensorUnit", Type: "SensorUnit", Kind: Enumeration, Optional: false, Many: false, Doc: "Unit of reading and thresholds.", Values: []string{"MilliCelsius", "Milliwatts", "Millivolts", "Percent"}},
 		{Name: "LowerFatal", Type: "SensorReading", Kind: Integer, Optional: true, Many: false, Doc: "Lower fatal threshold."},

@@ -125,14 +125,18 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 	variables := variable.New(h.bios)
 	boots := boot.New(h.bios, variables)
 	variables.Boots = boots
+	attributes.Tell(variable.SecureBootAttribute, variables.SecureBootOn)
 	if err := h.bios.EnsurePrivileged(ctx, uuid.NewString()); err != nil {
 		return err
+	}
+	open := func(ctx context.Context) error {
+		return errors.Join(endOthers(ctx, h.bios, virtual, log), h.bios.Start(ctx))
 	}
 	reopen := func(ctx context.Context) error {
 		if err := h.bios.Close(); err != nil {
 			return err
 		}
-		return errors.Join(h.bios.Start(ctx), powers.Restore(ctx))
+		return errors.Join(open(ctx), powers.Restore(ctx))
 	}
 	role := func(ctx context.Context, name string) (role security.Role, err error) {
 		err = h.store.View(ctx, func(tx *store.Tx) error {
@@ -159,7 +163,7 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 	h.metrics = observe.NewMetrics(h.authority.leaf.NotAfter)
 	gate := h.metrics.Handler(smm.NewGate(policy.New(role, smm.PrivilegedDomain), h.ledger, generated.PortHandler(functions), log))
 	virtual.Variables, virtual.Door = variables, guestDoor(gate, s.trustDomain, log)
-	if err := h.bios.Start(ctx); err != nil {
+	if err := open(ctx); err != nil {
 		return err
 	}
 	if err := powers.Restore(ctx); err != nil {

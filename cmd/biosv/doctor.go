@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -12,6 +13,7 @@ import (
 	"biosv/internal/cli"
 	"biosv/internal/doctor"
 	"biosv/machine/host"
+	"biosv/machine/qemu"
 	"biosv/security/pki"
 	"biosv/security/tpm"
 	"biosv/smm"
@@ -94,6 +96,7 @@ func (s *settings) examined() (doctor.Config, error) {
 			return fmt.Sprintf("%d that answer, and %d fans", len(reading.Sensor), len(reading.Fan)), nil
 		},
 	}
+	c.Firmware = qemu.New(qemu.Config{Log: slog.New(slog.DiscardHandler)}).Firmware
 	switch source.Kind {
 	case tpm.Auto:
 		c.Device = tpm.ResourceManager

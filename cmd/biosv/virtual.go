@@ -6,16 +6,20 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"biosv/generated"
 	"biosv/machine/firmware"
+	"biosv/machine/host"
 	"biosv/machine/qemu"
 	"biosv/security"
 	"biosv/service/uefi"
 	"biosv/service/uefi/frame"
+	"biosv/smm"
 	"biosv/smm/domain"
 	"biosv/vbios"
 )
@@ -30,7 +34,13 @@ func virtualMachines(s settings, log *slog.Logger) (*qemu.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := qemu.Config{Folder: filepath.Join(data, "run"), TPMs: filepath.Join(data, "vtpm"), Pools: all, ROM: vbios.ROM, Log: log}
+	sensors, err := hostSensors(s.hostSensors)
+	if err != nil {
+		return nil, err
+	}
+	c := qemu.Config{
+		Folder: filepath.Join(data, "run"), TPMs: filepath.Join(data, "vtpm"), Pools: all, ROM: vbios.ROM, Sensors: sensors, Log: log,
+	}
 	if os.Geteuid() == 0 {
 		c.FirstUser, c.Users = firstUser, users
 	}
@@ -74,6 +84,67 @@ func pools(folder string, given []string) (map[string]string, error) {
 		all[name] = dir
 	}
 	return all, nil
+}
+
+// hostSensors gives the sensors and fans of the host whose names fit one of some patterns; it is nil without any.
+func hostSensors(patterns []string) (func(context.Context) (*generated.ThermalReading, error), error) {
+	for _, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil {
+			return nil, fmt.Errorf("--host-sensor %q: %w", p, err)
+		}
+	}
+	if len(patterns) == 0 {
+		return nil, nil
+	}
+	machine, err := host.Open(context.Background(), smm.Domain{}, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (*generated.ThermalReading, error) {
+		reading, err := machine.Thermal(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return shown(reading, patterns), nil
+	}, nil
+}
+
+// shown leaves of a reading what patterns name.
+func shown(reading *generated.ThermalReading, patterns []string) *generated.ThermalReading {
+	others := func(name string) bool {
+		return !slices.ContainsFunc(patterns, func(p string) bool {
+			fits, _ := path.Match(p, name) // it was tried before
+			return fits
+		})
+	}
+	reading.Sensor = slices.DeleteFunc(reading.Sensor, func(s *generated.ThermalSensor) bool { return others(s.Name) })
+	reading.Fan = slices.DeleteFunc(reading.Fan, func(f *generated.Fan) bool { return others(f.Name) })
+	return reading
+}
+
+// endOthers ends virtual machines that run and are no domain's, and tells of it in the log of the privileged domain.
+func endOthers(ctx context.Context, bios *smm.BIOS, virtual *qemu.Host, log *slog.Logger) error {
+	domains, err := bios.Domains(ctx)
+	if err != nil {
+		return err
+	}
+	ended, err := virtual.EndOthers(domains)
+	if err != nil {
+		log.Error("virtual machines that are no domain's could not all be ended", "error", err)
+	}
+	for _, name := range ended {
+		log.Warn("a virtual machine ran whose domain is not in the state, and was ended", "name", name)
+		if err := bios.ChangeBeside(ctx, bios.LocalCall(smm.PrivilegedDomain), "Start", func(tx *smm.Tx) error {
+			tx.Event(smm.Event{
+				Severity: generated.EventSeverityWarning, MessageID: "BiosV.1.0.MachineWithoutDomain",
+				Message: "The virtual machine " + name + " ran, and the state has no such domain: it was ended.",
+			})
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // guestDoor answers the thin virtual BIOS of guests through the gate.

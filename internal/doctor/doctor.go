@@ -59,6 +59,7 @@ type Config struct {
 	Run       func(ctx context.Context, name string, args ...string) (string, error) // runs a program and gives what it prints
 	SMBIOS    func() (string, error)                                                 // reads the SMBIOS tables and says what they are
 	Sensors   func(context.Context) (string, error)                                  // reads the sensors and says how many there are
+	Firmware  func() (code string, err error)                                        // finds the firmware of virtual machines
 	Clock     func() (now time.Time, synchronized bool)
 	OpenFiles func() (most uint64, err error) // how many files a process may have open
 }

@@ -58,7 +58,8 @@ func newFixture(t *testing.T) *fixture {
 			Root: filepath.Join(dir, "trust", "root.pem"), Admin: filepath.Join(dir, "clients", "admin.pem"),
 		},
 		Listen: "127.0.0.1:0", Device: "/dev/tpmrm0", Swtpm: true,
-		Root: fstest.MapFS{"sys/firmware/efi/efivars/BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c": {}, "usr/share/OVMF/OVMF_CODE_4M.fd": {}},
+		Root:     fstest.MapFS{"sys/firmware/efi/efivars/BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c": {}},
+		Firmware: func() (string, error) { return "/usr/share/OVMF/OVMF_CODE_4M.fd", nil },
 		Open: func(path string) error {
 			err, ok := f.devices[path]
 			if !ok {
@@ -264,7 +265,9 @@ func TestExamineSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"no KVM", func(t *testing.T, f *fixture) { delete(f.devices, "/dev/kvm") }, "KVM", Lacks, "emulated, which is slow", "", false},
 		{"KVM for others", func(t *testing.T, f *fixture) { f.devices["/dev/kvm"] = fs.ErrPermission }, "KVM", Lacks, "may not open /dev/kvm: virtual machines are emulated", "group kvm", false},
 		{"no QEMU", func(t *testing.T, f *fixture) { delete(f.programs, "qemu-system-x86_64") }, "qemu-system-x86_64", Lacks, "not in the PATH", "apt install qemu-system-x86", false},
-		{"no firmware", func(t *testing.T, f *fixture) { f.Root = fstest.MapFS{} }, "OVMF", Lacks, "there can be no virtual machines", "apt install ovmf", false},
+		{"no firmware", func(t *testing.T, f *fixture) {
+			f.Firmware = func() (string, error) { return "", errors.New("there is none") }
+		}, "OVMF", Lacks, "there is none", "apt install ovmf", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

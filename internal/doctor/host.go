@@ -116,12 +116,11 @@ func (c *Config) efivarfs() Check {
 
 // ovmf looks for the firmware of virtual machines, which nothing else needs.
 func (c *Config) ovmf() Check {
-	const code = "usr/share/OVMF/OVMF_CODE_4M.fd"
-	check := Check{Name: "OVMF", State: OK, Found: "/" + code}
-	if _, err := fs.Stat(c.Root, code); err != nil {
-		check.State, check.Found, check.Remedy = Lacks, "there is no /"+code+": there can be no virtual machines", "apt install ovmf"
+	code, err := c.Firmware()
+	if err != nil {
+		return Check{Name: "OVMF", State: Lacks, Found: err.Error(), Remedy: "apt install ovmf"}
 	}
-	return check
+	return Check{Name: "OVMF", State: OK, Found: code}
 }
 
 func (c *Config) kvm() Check {

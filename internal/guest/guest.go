@@ -48,6 +48,11 @@ type Config struct {
 	TPM      *TPM              // /dev/tpm0 and /dev/tpmrm0
 	Ports    []int             // TCP ports of the guest (10.0.2.15) that this host reaches; it reaches nothing itself
 	Args     []string          // further arguments of QEMU
+
+	// Program is an EFI program in the form of a kernel, and takes the place of the kernel and all that is for it. Its
+	// firmware is OVMF, it outlives resets, and Variables is its flash, as QEMU writes it (qcow2): so its states can be
+	// kept ([Guest.Keep]).
+	Program, Variables string
 }
 
 // Firmware starts the kernel.
@@ -59,6 +64,8 @@ const (
 	SeaBIOS Firmware = "SeaBIOS" // not with a TPM: QEMU 7.2 lays the initrd over the ACPI tables then
 	OVMF    Firmware = "OVMF"    // UEFI, which measures; Debian's, with an empty store of variables; it takes 8 s
 )
+
+const ovmfCode = "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd"
 
 // Disk is a raw image. The guest's flushes end in this host's page cache, which a killed QEMU does not take along.
 type Disk struct {
@@ -82,7 +89,7 @@ type Guest struct {
 
 const (
 	// commandTime bounds what a guest may take for anything, under emulation on a machine that is busy.
-	commandTime = 60 * time.Second
+	commandTime = 3 * time.Minute
 	address     = "10.0.2.15"
 )
 
@@ -97,13 +104,15 @@ func Start(t testing.TB, c Config) *Guest {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	kernel := filepath.Join(testbed.Root, ".cache", "guest", "kernel")
-	for _, made := range []string{filepath.Join(kernel, "vmlinux"), filepath.Join(kernel, "..", "init")} {
-		if _, err := os.Stat(made); err != nil {
-			t.Fatalf("%v; make it with: sh testdata/guest/build.sh kernel init", err)
+	if c.Program == "" {
+		for _, made := range []string{filepath.Join(kernel, "vmlinux"), filepath.Join(kernel, "..", "init")} {
+			if _, err := os.Stat(made); err != nil {
+				t.Fatalf("%v; make it with: sh testdata/guest/build.sh kernel init", err)
+			}
 		}
-	}
-	if err := c.writeInitrd(filepath.Join(dir, "initrd"), kernel); err != nil {
-		t.Fatal(err)
+		if err := c.writeInitrd(filepath.Join(dir, "initrd"), kernel); err != nil {
+			t.Fatal(err)
+		}
 	}
 	args, err := c.arguments(dir, kernel)
 	if err != nil {
@@ -142,11 +151,15 @@ func (c *Config) arguments(dir, kernel string) ([]string, error) {
 		memory = 512
 	}
 	args := []string{
-		"-machine", "q35", "-cpu", "max", "-m", strconv.Itoa(memory), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-machine", "q35", "-cpu", "max", "-m", strconv.Itoa(memory), "-nodefaults", "-no-user-config", "-display", "none",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-qmp", "unix:" + filepath.Join(dir, "qmp") + ",server=on,wait=off",
-		"-initrd", filepath.Join(dir, "initrd"), "-append", "console=ttyS0 quiet panic=-1 cryptomgr.notests",
 	}
+	if c.Program != "" {
+		args = append(args, "-kernel", c.Program, "-drive", ovmfCode, "-drive", "if=pflash,format=qcow2,file="+c.Variables)
+		return append(args, c.Args...), nil
+	}
+	args = append(args, "-no-reboot", "-initrd", filepath.Join(dir, "initrd"), "-append", "console=ttyS0 quiet panic=-1 cryptomgr.notests")
 	switch c.Firmware {
 	case Qboot:
 		args = append(args, "-bios", "qboot.rom", "-kernel", filepath.Join(kernel, "vmlinux"))
@@ -157,7 +170,7 @@ func (c *Config) arguments(dir, kernel string) ([]string, error) {
 			return nil, fmt.Errorf("%w; it is in the package ovmf", err)
 		}
 		args = append(args, "-kernel", filepath.Join(kernel, "vmlinuz"),
-			"-drive", "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd", "-drive", "if=pflash,format=raw,file="+filepath.Join(dir, "variables"))
+			"-drive", ovmfCode, "-drive", "if=pflash,format=raw,file="+filepath.Join(dir, "variables"))
 	default:
 		return nil, fmt.Errorf("there is no firmware %q", c.Firmware)
 	}
@@ -344,6 +357,27 @@ func (g *Guest) Address(t testing.TB, port int) string {
 	}
 	t.Fatalf("no port of this host leads to port %d of the guest; Config.Ports names those that are to be reached. QEMU has:\n%s", port, table)
 	return ""
+}
+
+// Reset resets a guest with a [Config.Program].
+func (g *Guest) Reset(t testing.TB) {
+	t.Helper()
+	if err := g.monitor.execute("system_reset", nil, nil); err != nil {
+		t.Fatalf("reset the guest: %v", err)
+	}
+}
+
+// Keep keeps the state of a guest with a [Config.Program], its flash and memory, under a name. [Guest.Return] goes back to it.
+func (g *Guest) Keep(t testing.TB, name string) { g.snapshot(t, "savevm "+name) }
+
+// Return puts the guest into a state that was kept.
+func (g *Guest) Return(t testing.TB, name string) { g.snapshot(t, "loadvm "+name) }
+
+func (g *Guest) snapshot(t testing.TB, command string) {
+	t.Helper()
+	if said, err := g.monitor.human(command); err != nil || said != "" {
+		t.Fatalf("%s: %v %s", command, err, said)
+	}
 }
 
 // Kill ends the guest as a power cut does.

@@ -11,6 +11,7 @@ import (
 // packages says in which Debian package each program is.
 var packages = map[string]string{
 	"qemu-system-x86_64": "qemu-system-x86",
+	"qemu-img":           "qemu-utils",
 	"swtpm":              "swtpm",
 	"swtpm_setup":        "swtpm-tools",
 	"mke2fs":             "e2fsprogs",

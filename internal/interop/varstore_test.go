@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"biosv/generated"
+	"biosv/internal/testbed"
 	"biosv/smm/variable/efi"
 	"biosv/smm/variable/flash"
 )
@@ -113,5 +115,42 @@ func TestVirtFirmwareReadsAndWritesTheSameStores(t *testing.T) {
 			compare(rendered, "--enroll-redhat", "--secure-boot", "--set-true", "SHIM_VERBOSE",
 				"--add-db-hash", "5e3f2d1c-8b7a-4f6e-9d5c-1a2b3c4d5e6f", strings.Repeat("ab", 32))
 		})
+	}
+}
+
+// What virt-firmware made of an empty store is imported by the service, and what the service exports has the same
+// variables for virt-firmware, which goes on with it.
+func TestVirtFirmwareAndTheServiceTakeEachOthersStores(t *testing.T) {
+	t.Parallel()
+	s := testbed.Start(t, testbed.Options{})
+	admin := s.Admin(t)
+	if _, err := admin.CreateDomain(t.Context(), testbed.At(""), &generated.CreateDomainRequest{
+		Name: new(generated.DomainName("one")), DomainKind: new(generated.DomainKindQemu),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "VARS.fd")
+	write(t, file, read(t, "/usr/share/OVMF/OVMF_VARS_4M.fd"))
+	for _, changes := range [][]string{
+		{"--enroll-redhat", "--secure-boot", "--set-true", "SHIM_VERBOSE", "--set-boot-uri", "http://192.0.2.1/boot.efi"},
+		{"--add-db-hash", "5e3f2d1c-8b7a-4f6e-9d5c-1a2b3c4d5e6f", strings.Repeat("cd", 32), "--delete", "SHIM_VERBOSE"},
+	} {
+		theirs := virtFirmware(t, file, changes...)
+		reply, err := admin.ImportVariables(t.Context(), testbed.At("one"), &generated.ImportVariablesRequest{VariableStore: read(t, file)})
+		if err != nil || len(reply.ImportNote) != 0 || int(reply.VariableCount) != len(theirs) {
+			t.Fatalf("%v: of %d variables, %+v: %v", changes, len(theirs), reply, err)
+		}
+		exported, err := admin.ExportVariables(t.Context(), testbed.At("one"), &generated.ExportVariablesRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, file, exported.VariableStore)
+		if d := cmp.Diff(theirs, virtFirmware(t, file)); d != "" {
+			t.Errorf("%v: virt-firmware made -, and sees + in what is exported:\n%s", changes, d)
+		}
+	}
+	state, err := admin.GetSecureBoot(t.Context(), testbed.At("one"), &generated.GetSecureBootRequest{})
+	if err != nil || *state.SecureBoot.SecureBootMode != generated.SecureBootModeUserMode || *state.SecureBoot.SecureBootEnabled != generated.SecureBootSwitchOn {
+		t.Errorf("%+v: %v", state, err)
 	}
 }

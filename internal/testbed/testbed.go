@@ -87,6 +87,10 @@ type Service struct {
 	cmd   *exec.Cmd
 	ended chan error // holds how the process ended
 	log   lockedBuffer
+
+	asking sync.Mutex
+	admin  generated.Port // nil before it is asked for
+	root   []byte         // that admin believes
 }
 
 const (
@@ -217,10 +221,20 @@ func (s *Service) Port(t testing.TB, identity ...tls.Certificate) generated.Port
 	return generated.HandlerPort(&generated.Client{URL: s.URL, HTTP: s.HTTP(t, identity...), Version: envelope.SOAP12})
 }
 
-// Admin asks the service as its first admin.
+// Admin asks the service as its first admin. Whoever asks does so on the same connections: what asks again and again
+// would use up those that the service has.
 func (s *Service) Admin(t testing.TB) generated.Port {
 	t.Helper()
-	return s.Port(t, s.Identity(t))
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	root, err := os.ReadFile(s.RootFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.admin == nil || !bytes.Equal(s.root, root) {
+		s.admin, s.root = s.Port(t, s.Identity(t)), root
+	}
+	return s.admin
 }
 
 // At is the call that names a domain; empty means the address's own.

@@ -19,7 +19,8 @@ const EventCommands = `{"execute":"qmp_capabilities"}` + "\n"
 // End is how a boot ended.
 type End string
 
-// The reasons of QEMU's event SHUTDOWN (QMP reference, ShutdownCause) that are told apart here.
+// The reasons of QEMU's event SHUTDOWN (QMP reference, ShutdownCause) that are told apart here, and the actions of its
+// event WATCHDOG that end it.
 const (
 	Killed        End = "" // it came to no such event
 	GuestReset    End = "guest-reset"
@@ -27,28 +28,61 @@ const (
 	GuestPanic    End = "guest-panic"
 	FirmwareReset End = "subsystem-reset"
 	MonitorReset  End = "host-qmp-system-reset" // whoever speaks to QEMU's monitor asked for it
+
+	WatchdogReset End = "watchdog-reset"
+	WatchdogOff   End = "watchdog-poweroff"
 )
 
 // LastEnd reads how a boot ended from what its second monitor wrote. The first reason counts: whoever holds QEMU's other
 // monitor may end the process of a guest that has ended.
-func LastEnd(path string) (End, error) {
+func LastEnd(path string) (end End, err error) {
+	return end, events(path, func(e qmp.Event) (found bool) {
+		switch e.Event {
+		case "SHUTDOWN":
+			text, _ := e.Data["reason"].(string)
+			end, found = End(text), true
+		case "WATCHDOG": // a SHUTDOWN that follows is its doing, and after a poweroff none does
+			action, _ := e.Data["action"].(string)
+			if w := End("watchdog-" + action); w == WatchdogReset || w == WatchdogOff {
+				end, found = w, true
+			}
+		}
+		return found
+	})
+}
+
+// StandsStill says whether an event is that of a guest that panicked, and whose machine stands still since. Other
+// panics end it.
+func StandsStill(e qmp.Event) bool { return e.Event == "GUEST_PANICKED" && e.Data["action"] == "pause" }
+
+// StoodStill says whether there is such an event in what the second monitor of a boot wrote.
+func StoodStill(path string) (found bool, err error) {
+	return found, events(path, func(e qmp.Event) bool {
+		found = StandsStill(e)
+		return found
+	})
+}
+
+// events reads what a second monitor wrote, until one is found.
+func events(path string, found func(qmp.Event) bool) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return Killed, err
+		return err
 	}
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		var e qmp.Event
-		if json.Unmarshal(lines.Bytes(), &e) == nil && e.Event == "SHUTDOWN" {
-			text, _ := e.Data["reason"].(string)
-			return End(text), nil
+		if json.Unmarshal(lines.Bytes(), &e) == nil && found(e) {
+			break
 		}
 	}
-	return Killed, nil
+	return nil
 }
 
 // Reset says whether the machine is to start again after such an end: it was a reset.
-func (e End) Reset() bool { return e == GuestReset || e == FirmwareReset || e == MonitorReset }
+func (e End) Reset() bool {
+	return e == GuestReset || e == FirmwareReset || e == MonitorReset || e == WatchdogReset
+}
 
 // Event is what the event log says of such an end.
 func (e End) Event() smm.Event {
@@ -64,5 +98,7 @@ var ends = map[End]smm.Event{
 	MonitorReset:  {Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.MachineReset", Message: "The machine was reset by its monitor, and starts again."},
 	GuestShutdown: {Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.MachineOff", Message: "The operating system turned the machine off."},
 	GuestPanic:    {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.OperatingSystemPanicked", Message: "The operating system panicked, and the machine lost its power."},
+	WatchdogReset: {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.WatchdogFired", Message: "The operating system fell silent, and its watchdog restarts the machine."},
+	WatchdogOff:   {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.WatchdogFired", Message: "The operating system fell silent, and its watchdog turned the machine off."},
 	Killed:        {Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.MachineKilled", Message: "The machine lost its power: QEMU ended without having been asked to."},
 }

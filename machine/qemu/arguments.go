@@ -3,13 +3,16 @@ package qemu
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"biosv/generated"
 )
 
-// arguments are QEMU's for a boot. All files but those of the host are named relative to the run folder.
-func (m *Machine) arguments(accelerator, firmware string, user int, s setup) ([]string, error) {
+// arguments are QEMU's for a boot that begins now. All files but those of the host are named relative to the run
+// folder. The places of devices on the PCI bus are in boot options, so what an attribute takes away comes last.
+func (m *Machine) arguments(accelerator, firmware string, user int, s setup, now time.Time) ([]string, error) {
 	v := m.domain.VirtualMachine
 	b := &line{}
 	b.add("-name", m.domain.Name)
@@ -24,18 +27,18 @@ func (m *Machine) arguments(accelerator, firmware string, user int, s setup) ([]
 	b.add("-chardev", "socket,id=qmp,path="+socketQMP+",server=on,wait=off", "-mon", "chardev=qmp,mode=control")
 	b.add("-chardev", "pipe,id=events,path="+strings.TrimSuffix(fileEvents, ".out"), "-mon", "chardev=events,mode=control")
 
-	b.add("-chardev", "socket,id=console,path="+socketSerial+",server=on,wait=off", "-device", "isa-serial,index=0,chardev=console")
-	b.add("-device", "pvpanic")
+	if s["SerialConsole"] == "true" {
+		b.add("-chardev", "socket,id=console,path="+socketSerial+",server=on,wait=off", "-device", "isa-serial,index=0,chardev=console")
+	}
 	if v.VirtualTpm {
 		b.add("-chardev", "socket,id=tpm,path="+socketTPM, "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
 	}
-	if action, ok := watchdogActions[s["Watchdog"]]; ok {
-		b.add("-device", "i6300esb", "-action", "watchdog="+action)
-	}
+	b.add("-device", "pvpanic")
+	b.add("-rtc", "base="+s.clock(now))
 	b.add("-smbios", s.smbios(1, "manufacturer", "SystemManufacturer", "product", "SystemProductName", "family", "SystemFamily", "sku", "SkuNumber", "serial", "SerialNumber"))
 	b.add("-smbios", s.smbios(3, "asset", "AssetTag"))
-	if seconds := s["BootTimeoutSeconds"]; seconds != "0" {
-		b.add("-boot", "menu=on,splash-time="+seconds+"000") // ms
+	if s["BootMenu"] == "true" {
+		b.add("-boot", "menu=on,splash-time="+s["BootMenuSeconds"]+"000") // ms
 	}
 	// No device has a bootindex: with one, OVMF rewrites BootOrder at each start.
 	for i, d := range v.DiskImage {
@@ -54,8 +57,11 @@ func (m *Machine) arguments(accelerator, firmware string, user int, s setup) ([]
 		b.add("-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,serial=disk%d", i, i))
 	}
 	if *v.NetworkMode == generated.NetworkModeUser {
-		// The firmware has a driver of its own, so the card needs no ROM.
-		b.add("-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile=,mac="+m.mac())
+		b.card(s["NetworkBoot"], m.mac())
+	}
+	b.add("-device", fmt.Sprintf("virtio-balloon-pci,id=balloon,guest-stats-polling-interval=%d", balloonSeconds))
+	if s["Watchdog"] == "true" {
+		b.add("-device", "i6300esb", "-action", "watchdog="+watchdogActions[s["WatchdogAction"]])
 	}
 	if v.KernelImage != nil {
 		path, err := m.host.image("KernelImage", *v.KernelImage)
@@ -76,6 +82,9 @@ func (m *Machine) arguments(accelerator, firmware string, user int, s setup) ([]
 	return b.words, b.err
 }
 
+// balloonSeconds is how often the operating system is asked how much memory it uses.
+const balloonSeconds = 5
+
 // What the values of attributes are in QEMU's option action.
 var (
 	panicActions    = map[string]string{"StandStill": "pause", "PowerOff": "shutdown", "Restart": "shutdown"}
@@ -89,9 +98,31 @@ func (m *Machine) mac() string {
 	return "52:54:00:" + u[:2] + ":" + u[2:4] + ":" + u[4:]
 }
 
+// clock is what the machine's clock shows when it starts, as QEMU's option rtc takes it.
+func (s setup) clock(now time.Time) string {
+	offset, err := strconv.Atoi(s["RtcOffsetMinutes"])
+	if err != nil || offset == 0 {
+		return "utc"
+	}
+	return now.UTC().Add(time.Duration(offset) * time.Minute).Format("2006-01-02T15:04:05")
+}
+
 type line struct {
 	words []string
 	err   error
+}
+
+// card adds the network card. The firmware has a driver of its own for virtio, and none for Intel's.
+func (b *line) card(networkBoot, mac string) {
+	model := "virtio-net-pci"
+	switch networkBoot {
+	case noNetworkBoot:
+		model = "e1000e"
+	case "HTTP":
+		// Read by OvmfPkg/Library/PxeBcPcdProducerLib of edk2.
+		b.add("-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n", "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
+	}
+	b.add("-netdev", "user,id=net0", "-device", model+",netdev=net0,romfile=,mac="+mac)
 }
 
 // base is what all machines have: their user, the sandbox, the firmware with its flash, and the thin virtual BIOS.

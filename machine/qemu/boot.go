@@ -27,6 +27,8 @@ type boot struct {
 	stop context.CancelFunc // of what answers the guest
 	work sync.WaitGroup
 
+	telling sync.Mutex // held by who tells of a panic
+
 	mu      sync.Mutex
 	monitor *monitor
 	again   bool // it is to start again when it has ended
@@ -61,7 +63,7 @@ func (m *Machine) begin(ctx context.Context, s setup) (b *boot, err error) {
 	if err != nil {
 		return nil, err
 	}
-	arguments, err := m.arguments(m.host.accelerator(ctx, program, code, flash), code, user, s)
+	arguments, err := m.arguments(m.host.accelerator(ctx, program, code, flash), code, user, s, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -242,6 +244,7 @@ func (b *boot) asked(ctx context.Context) (*monitor, error) {
 		return nil, err
 	}
 	b.monitor = m
+	b.makeUp()
 	return m, nil
 }
 
@@ -266,15 +269,39 @@ func (b *boot) run(ctx context.Context, command string) error {
 
 // heard tells of what happens while the machine runs.
 func (b *boot) heard(e qmp.Event) {
-	if e.Event != "GUEST_PANICKED" || e.Data["action"] != "pause" { // other actions end it, which is told then
+	if firmware.StandsStill(e) {
+		b.standsStill()
+	}
+}
+
+// makeUp tells of what happened while nobody was connected to the monitor.
+func (b *boot) makeUp() {
+	stood, err := firmware.StoodStill(b.machine.folder.at(fileEvents))
+	if err != nil {
+		b.machine.log.Error("what a machine did meanwhile cannot be read", "error", err)
+	}
+	if stood {
+		b.standsStill()
+	}
+}
+
+// standsStill tells, once in a boot, that the operating system panicked.
+func (b *boot) standsStill() {
+	b.telling.Lock()
+	defer b.telling.Unlock()
+	m := b.machine
+	if _, err := os.Stat(m.folder.at(fileTold)); err == nil {
 		return
 	}
-	m := b.machine
-	if err := m.supervisor.Report(m.life, smm.Event{
+	err := m.supervisor.Report(m.life, smm.Event{
 		Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.OperatingSystemPanicked",
 		Message: "The operating system panicked, and the machine stands still.",
-	}); err != nil && m.life.Err() == nil {
-		m.log.Error("an event of a machine could not be written", "event", e.Event, "error", err)
+	})
+	if err == nil {
+		err = os.WriteFile(m.folder.at(fileTold), nil, 0o600)
+	}
+	if err != nil && m.life.Err() == nil {
+		m.log.Error("an event of a machine could not be written", "event", "the operating system panicked", "error", err)
 	}
 }
 

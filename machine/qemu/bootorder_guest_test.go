@@ -42,7 +42,7 @@ func (h *house) linux(image string) *generated.ImageName {
 	}
 	initrd := filepath.Join(h.TempDir(), "initrd")
 	kernel := guest.Image(h, guest.Config{Modules: []string{"efivarfs"}, Files: files}, initrd)
-	return h.systemPartition(image, 64<<20, kernel, initrd)
+	return h.systemPartition(image, kernel, initrd)
 }
 
 func (m *machine) bootOptions() *generated.GetBootOptionsReply {
@@ -105,11 +105,13 @@ func TestTheBootOrderDecides(t *testing.T) {
 	h := &house{T: t, images: t.TempDir()}
 	var images []*generated.ImageName
 	for _, name := range []string{"a", "b"} {
-		images = append(images, h.systemPartition(name+".img", small, h.program("testdata/esp/esp.c", t.TempDir(), name)))
+		images = append(images, h.systemPartition(name+".img", h.compile("testdata/esp/esp.c", t.TempDir(), name)))
 	}
 	images = append(images, h.linux("linux.img"))
 	h.serve("")
-	m := h.define("one", &generated.CreateDomainRequest{DiskImage: images})
+	m := h.create("one", func(r *generated.CreateDomainRequest) {
+		r.KernelImage, r.InitrdImage, r.KernelArguments, r.DiskImage = nil, nil, "", images
+	})
 
 	if got := m.bootOptions(); len(got.BootOption) > 0 {
 		t.Errorf("before the first start it has %d options", len(got.BootOption))

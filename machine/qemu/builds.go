@@ -82,6 +82,12 @@ func (d *descriptor) unfitFiles() string {
 	return ""
 }
 
+// Firmware gives the firmware of a machine of which nothing else was said: the file of its code.
+func (h *Host) Firmware() (code string, err error) {
+	code, _, err = h.build("")
+	return code, err
+}
+
 // build gives the file of a build, and its name; an empty one means the first that fits, in the order of names.
 func (h *Host) build(name generated.FirmwareBuild) (code string, build generated.FirmwareBuild, err error) {
 	builds, err := h.descriptors()

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"biosv/generated"
 	"biosv/smm"
@@ -31,8 +33,9 @@ func TestTheCommandLineIsThatOfTheFile(t *testing.T) {
 	}}}
 	m.registry = registry(m.domain)
 	arguments, err := m.arguments(tcg, "/usr/share/OVMF/OVMF_CODE_4M.fd", 0, m.everything(smm.Settings{
-		"AssetTag": {"rack 7, left"}, "ProcessorAes": {"false"}, "BootTimeoutSeconds": {"5"}, "Watchdog": {"PowerOff"}, "PanicAction": {"Restart"},
-	}))
+		"AssetTag": {"rack 7, left"}, "ProcessorAes": {"false"}, "ProcessorVirtualization": {"false"}, "BootMenu": {"true"}, "BootMenuSeconds": {"7"},
+		"Watchdog": {"true"}, "WatchdogAction": {"PowerOff"}, "PanicAction": {"Restart"}, "RtcOffsetMinutes": {"-150"}, "NetworkBoot": {"HTTP"},
+	}), time.Date(2026, 3, 1, 2, 0, 0, 0, time.UTC))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,13 +53,25 @@ func TestTheCommandLineIsThatOfTheFile(t *testing.T) {
 	if got != string(want) {
 		t.Errorf("it is\n%s\nand not\n%s\n(go test -update writes the file anew)", got, want)
 	}
-	if own, err := m.arguments(tcg, "CODE.fd", 2_000_000_001, m.everything(nil)); err != nil || !strings.Contains(strings.Join(own, " "), "-runas 2000000001:2000000001 -sandbox on,obsolete=deny,elevateprivileges=allow,") {
+	if own, err := m.arguments(tcg, "CODE.fd", 2_000_000_001, m.everything(nil), time.Time{}); err != nil || !strings.Contains(strings.Join(own, " "), "-runas 2000000001:2000000001 -sandbox on,obsolete=deny,elevateprivileges=allow,") {
 		t.Errorf("with a user of its own it is %q, %v", own, err)
 	}
 	for _, never := range []string{"bootindex", "reboot=reset", "smm=on"} {
 		if strings.Contains(got, never) {
 			t.Errorf("it has %s", never)
 		}
+	}
+}
+
+func TestATPMNeedsItsPrograms(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	h := New(Config{Program: "/bin/true", Firmwares: []string{newFirmwares(t, "50-fits")}, Log: slog.New(slog.DiscardHandler)})
+	if err := h.Define(&generated.VirtualMachine{}); err != nil {
+		t.Error(err)
+	}
+	var unavailable *generated.UnavailableFault
+	if err := h.Define(&generated.VirtualMachine{VirtualTpm: true}); !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "install the Debian package swtpm") {
+		t.Errorf("it is answered with %v", err)
 	}
 }
 

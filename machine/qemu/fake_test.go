@@ -7,12 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,14 +45,18 @@ func TestMain(m *testing.M) {
 //	status NAME   what query-status gives from now on
 //	event JSON    an event, for both monitors
 //	silence       the monitor answers nothing more
+//	memory AGO TOTAL AVAILABLE FREE    what the guest said of its memory, and how long ago
 //	heard         gives the commands that the monitor got
 //	vbios TEXT    says it on the socket of the thin virtual BIOS, and gives the answer
 //	tpm HEX       gives the machine's TPM a command, and gives its answer
+//	try PATH      says whether it can do anything with a file, as whoever broke out of QEMU would try
+//	signal PID    says whether it can send a process a signal
 //	exit          ends
 type fake struct {
 	mu       sync.Mutex
 	status   string
 	silent   bool
+	memory   string // what qom-get gives of the balloon
 	heard    []string
 	monitors []net.Conn
 	tpm      net.Conn
@@ -77,6 +85,9 @@ func (f *fake) run() error {
 	}
 	monitor, err := net.Listen("unix", socketQMP)
 	if err != nil {
+		return err
+	}
+	if err := become(os.Args); err != nil {
 		return err
 	}
 	go f.accept(monitor)
@@ -109,6 +120,15 @@ func (f *fake) obey(line string) (answer string, err error) {
 		f.status = rest
 	case "event":
 		return "", f.tell(rest)
+	case "memory":
+		var ago string
+		var total, available, free uint64
+		if _, err := fmt.Sscan(rest, &ago, &total, &available, &free); err != nil {
+			return "", err
+		}
+		d, err := time.ParseDuration(ago)
+		f.memory = fmt.Sprintf(`{"last-update": %d, "stats": {"stat-total-memory": %d, "stat-available-memory": %d, "stat-free-memory": %d}}`, time.Now().Add(-d).Unix(), total, available, free)
+		return "", err
 	case "silence":
 		f.silent = true
 	case "heard":
@@ -129,10 +149,63 @@ func (f *fake) obey(line string) (answer string, err error) {
 		}
 		answer, err := transport.FromReadWriter(f.tpm).Send(command)
 		return hex.EncodeToString(answer), err
+	case "try":
+		return try(rest), nil
+	case "signal":
+		pid, err := strconv.Atoi(rest)
+		if err == nil {
+			err = unix.Kill(pid, 0)
+		}
+		return fmt.Sprint(err), nil
 	case "exit":
 		os.Exit(0)
 	}
 	return "", nil
+}
+
+// become takes the user that the option runas names, when what needs more is open: as QEMU does, but for its sandbox.
+func become(arguments []string) error {
+	i := slices.Index(arguments, "-runas")
+	if i < 0 {
+		return nil
+	}
+	user, group, _ := strings.Cut(arguments[i+1], ":")
+	uid, err := strconv.Atoi(user)
+	if err != nil {
+		return err
+	}
+	gid, err := strconv.Atoi(group)
+	if err != nil {
+		return err
+	}
+	return errors.Join(syscall.Setgid(gid), syscall.Setgroups([]int{gid}), syscall.Setuid(uid))
+}
+
+// denied is what try says where it is not allowed to do anything.
+const denied = "denied"
+
+func try(path string) string {
+	closed := func(c io.Closer, err error) error {
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	}
+	var could []string
+	for what, do := range map[string]func() error{
+		"read":    func() error { f, err := os.Open(path); return closed(f, err) },
+		"write":   func() error { f, err := os.OpenFile(path, os.O_WRONLY, 0); return closed(f, err) },
+		"connect": func() error { c, err := net.Dial("unix", path); return closed(c, err) },
+	} {
+		if err := do(); !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EISDIR) {
+			could = append(could, fmt.Sprintf("%s: %v", what, err))
+		}
+	}
+	if could == nil {
+		return denied
+	}
+	slices.Sort(could)
+	return strings.Join(could, "; ")
 }
 
 // switchOn gives the TPM on its socket its power, as QEMU does (swtpm(8), swtpm_ioctls(3)): it hands it the other end of
@@ -232,6 +305,11 @@ func (f *fake) answer(conn net.Conn, command string) {
 		os.Exit(0)
 	case "query-cpus-fast":
 		fmt.Fprintf(conn, "{\"return\": [{\"cpu-index\": 0, \"thread-id\": %d}]}\n", f.busy())
+	case "qom-get":
+		if f.memory == "" {
+			f.memory = `{"last-update": 0, "stats": {"stat-total-memory": 18446744073709551615, "stat-available-memory": 18446744073709551615, "stat-free-memory": 18446744073709551615}}`
+		}
+		fmt.Fprintf(conn, "{\"return\": %s}\n", f.memory)
 	case "inject-nmi":
 		fmt.Fprintln(conn, `{"error": {"class": "GenericError", "desc": "machine does not provide NMIs"}}`)
 	default:

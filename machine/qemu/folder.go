@@ -36,6 +36,7 @@ const (
 	socketSerial = "console"
 	fileCommands = "events.in"
 	fileEvents   = "events.out"
+	fileTold     = "events.told" // is there when a panic was told of
 	fileLog      = "log"
 	filePID      = "pid"
 	socketTPM    = "tpm"

@@ -5,12 +5,15 @@ package qemu_test
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,21 +29,38 @@ import (
 const (
 	vendor     = "5e0ad1f4-7c52-4b3c-9d0c-2f6a1f7b8c11"
 	everywhere = "07000000" // the attributes NV, BS and RT, as efivarfs has them
-	arguments  = "console=ttyS0 quiet panic=-1 cryptomgr.notests"
+	global     = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+	// There is a console without a serial port too, and an NMI is a panic.
+	arguments = "console=tty0 console=ttyS0 quiet panic=-1 cryptomgr.notests unknown_nmi_panic"
 )
+
+// slow is how long a guest may take for anything, under emulation on a machine that is busy.
+const slow = 3 * time.Minute
 
 // house is a service with virtual machines.
 type house struct {
 	*testing.T
 	service *testbed.Service
 	images  string
+	seen    map[string]map[string]bool // values of attributes that made a difference in a guest
+}
+
+// saw says that a guest has seen what a value of an attribute is for.
+func (h *house) saw(attribute, value string) {
+	if h.seen == nil {
+		h.seen = map[string]map[string]bool{}
+	}
+	if h.seen[attribute] == nil {
+		h.seen[attribute] = map[string]bool{}
+	}
+	h.seen[attribute][value] = true
 }
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
 	h := &house{T: t, images: t.TempDir()}
 	files := map[string]string{}
-	for name, source := range map[string]string{"/bin/efivars": "./vbios/testdata/efivars", "/bin/crash": "./machine/qemu/testdata/crash"} {
+	for name, source := range map[string]string{"/bin/efivars": "./vbios/testdata/efivars", "/bin/crash": "./machine/qemu/testdata/crash", "/bin/watchdog": "./machine/qemu/testdata/watchdog"} {
 		files[name] = filepath.Join(t.TempDir(), "program")
 		build := exec.Command("go", "build", "-o", files[name], source)
 		build.Dir, build.Env = testbed.Root, append(os.Environ(), "CGO_ENABLED=0")
@@ -48,7 +68,10 @@ func newHouse(t *testing.T) *house {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	kernel := guest.Image(t, guest.Config{Modules: []string{"efivarfs", "pvpanic-mmio"}, Files: files}, filepath.Join(h.images, "initrd"))
+	kernel := guest.Image(t, guest.Config{
+		Modules: []string{"efivarfs", "pvpanic-mmio", "i6300esb", "button", "evdev", "virtio_pci", "virtio_balloon"}, Files: files,
+		Script: []string{"run /bin/efivars save /proc/tty/driver/serial Ports-" + vendor}, // also where there is no console
+	}, filepath.Join(h.images, "initrd"))
 	content, err := os.ReadFile(kernel)
 	if err != nil {
 		t.Fatal(err)
@@ -74,18 +97,18 @@ type machine struct {
 	closed  chan struct{} // when the console is
 }
 
-func (h *house) create(name string) *machine {
+// create makes a machine that starts the tests' kernel, unless it is made otherwise.
+func (h *house) create(name string, otherwise ...func(*generated.CreateDomainRequest)) *machine {
 	h.Helper()
-	return h.define(name, &generated.CreateDomainRequest{KernelImage: image("kernel"), InitrdImage: image("initrd"), KernelArguments: arguments})
-}
-
-func image(name string) *generated.ImageName { return new(generated.ImageName("images/" + name)) }
-
-// define makes a machine of what it has besides its name, kind and memory.
-func (h *house) define(name string, r *generated.CreateDomainRequest) *machine {
-	h.Helper()
-	r.Name, r.DomainKind, r.MemoryMiB = new(generated.DomainName(name)), new(generated.DomainKindQemu), new(generated.MemoryMiB(256))
-	if _, err := h.service.Admin(h).CreateDomain(h.Context(), testbed.At(""), r); err != nil {
+	image := func(name string) *generated.ImageName { return new(generated.ImageName("images/" + name)) }
+	request := &generated.CreateDomainRequest{
+		Name: new(generated.DomainName(name)), DomainKind: new(generated.DomainKindQemu), MemoryMiB: new(generated.MemoryMiB(256)),
+		KernelImage: image("kernel"), InitrdImage: image("initrd"), KernelArguments: arguments,
+	}
+	for _, change := range otherwise {
+		change(request)
+	}
+	if _, err := h.service.Admin(h).CreateDomain(h.Context(), testbed.At(""), request); err != nil {
 		h.Fatal(err)
 	}
 	m := &machine{house: h, name: name}
@@ -274,19 +297,31 @@ func (m *machine) setAttributes(values ...string) {
 }
 
 // told says whether the event log has a record.
-func (m *machine) told(id string) bool {
+func (m *machine) told(id string) bool { m.Helper(); return m.records(id) > 0 }
+
+// records says how many the event log has.
+func (m *machine) records(id string) (n int) {
 	m.Helper()
 	reply, err := m.service.Admin(m).GetEventLog(m.Context(), m.call(), &generated.GetEventLogRequest{MostRecords: new(generated.RecordLimit(1000))})
 	if err != nil {
 		m.Fatal(err)
 	}
-	return slices.ContainsFunc(reply.Record, func(r *generated.EventRecord) bool { return r.MessageId == id })
+	for _, r := range reply.Record {
+		if r.MessageId == id {
+			n++
+		}
+	}
+	return n
 }
 
 // Two machines go through their lives. A start takes 10 s of emulation, so they live once for all.
 func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 	h := newHouse(t)
-	one, two := h.create("one"), h.create("two")
+	one, two := h.create("one"), h.create("two", func(r *generated.CreateDomainRequest) {
+		r.MemoryMiB, r.ProcessorCount = new(generated.MemoryMiB(384)), new(generated.ProcessorCount(2))
+	})
+	one.setAttributes("SystemManufacturer", "Example, Ltd.", "SystemProductName", "Blade", "SystemFamily", "Blades", "SkuNumber", "B-7", "SerialNumber", "0815", "AssetTag", "rack 7",
+		"BootMenu", "true")
 	for _, m := range []*machine{one, two} {
 		m.set("Outside", []byte("before the start of "+m.name))
 		m.reset(generated.ResetTypeOn)
@@ -403,8 +438,8 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 		two.within(time.Second, "a record", func() bool { return two.told("BiosV.1.0.MachineKilled") })
 	})
 	t.Run("what happened while the service was away is made up for", func(t *testing.T) {
-		two.setAttributes("SystemManufacturer", "Example, Ltd.", "SystemProductName", "Blade", "SystemFamily", "Blades", "SkuNumber", "B-7", "SerialNumber", "0815", "AssetTag", "rack 7",
-			"ProcessorAes", "false", "ProcessorRandom", "false", "BootTimeoutSeconds", "1", "Watchdog", "Restart", "PanicAction", "Restart")
+		two.setAttributes("SystemManufacturer", "Another, Ltd.", "SystemProductName", "Tower", "SystemFamily", "Towers", "SkuNumber", "T-1", "SerialNumber", "4711", "AssetTag", "rack 8",
+			"ProcessorAes", "false", "ProcessorRandom", "false", "ProcessorVirtualization", "false", "RtcOffsetMinutes", "-150", "Watchdog", "true", "PanicAction", "Restart")
 		two.reset(generated.ResetTypeOn) // one that was killed starts as any other
 		was := map[*machine]int{one: one.process(), two: two.process()}
 		h.service.Kill()
@@ -420,53 +455,300 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 		if state := one.power(); state != generated.PowerStateOn {
 			t.Errorf("it is %s", state)
 		}
+		h.saw("PowerRestorePolicy", "LastState")
 	})
-	t.Run("every attribute is seen inside", func(t *testing.T) {
-		const dmi, yes, no = "/sys/class/dmi/id/", true, false
-		for _, row := range []struct {
-			file, text string
-			two, one   bool
-		}{
-			{dmi + "sys_vendor", "Example, Ltd.", yes, no}, {dmi + "product_name", "Blade", yes, no}, {dmi + "product_family", "Blades", yes, no}, {dmi + "product_sku", "B-7", yes, no},
-			{dmi + "product_serial", "0815", yes, no}, {dmi + "chassis_asset_tag", "rack 7", yes, no}, {dmi + "sys_vendor", "QEMU", no, yes},
-			{"/proc/cpuinfo", " aes ", no, yes}, {"/proc/cpuinfo", " rdrand ", no, yes},
-			{"/proc/bus/pci/devices", "808625ab", yes, no}, // the watchdog
-		} {
-			for m, want := range map[*machine]bool{one: row.one, two: row.two} {
-				if text := m.console.Show(t, row.file); strings.Contains(string(text), row.text) != want {
-					t.Errorf("%s of %s has %q: %t, not %t\n%s", row.file, m.name, row.text, !want, want, text)
-				}
+	t.Run("attributes are seen inside", func(t *testing.T) {
+		one.look(t)
+		two.look(t)
+	})
+	t.Run("load and memory are measured", func(t *testing.T) {
+		one.within(slow, "what the guest says of its memory", func() bool {
+			reply, err := h.service.Admin(t).GetThermal(t.Context(), one.call(), &generated.GetThermalRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			readings := map[string]generated.SensorReading{}
+			for _, s := range reply.Thermal.Sensor {
+				readings[s.Name] = *s.Reading
+			}
+			_, load := readings["CPU 0"]
+			if held := readings["Memory on the Host"]; !load || held < 10 || held > 100 {
+				t.Fatalf("it measures %v", readings)
+			}
+			used, says := readings["Memory"]
+			if says && (used < 5 || used > 95) {
+				t.Errorf("of the memory is used %d%%", used)
+			}
+			return says
+		})
+	})
+	t.Run("an operating system restarts when it is asked to, and by its watchdog when it is silent", func(t *testing.T) {
+		was := map[*machine]int{one: one.process(), two: two.process()}
+		one.reset(generated.ResetTypeGracefulRestart)
+		two.console.Tell(t, "start watchdog /bin/watchdog")
+		for m, process := range was {
+			m.within(30*time.Second, "a new process", func() bool { pid, err := m.pid(); return err == nil && pid != process })
+		}
+		one.console.Await(t, "guest: the power button was pushed")
+		for m, id := range map[*machine]string{one: "BiosV.1.0.MachineOff", two: "BiosV.1.0.WatchdogFired"} {
+			if !m.told(id) {
+				t.Errorf("the log of %s does not tell of it", m.name)
 			}
 		}
-		for m, want := range map[*machine]byte{one: 0, two: 1} {
-			reply, err := h.service.Admin(t).GetVariable(t.Context(), m.call(), &generated.GetVariableRequest{Name: new(generated.VariableName("Timeout"))})
-			if err != nil || !bytes.Equal(reply.VariableData, []byte{want, 0}) {
-				t.Errorf("Timeout of %s is %v, %v", m.name, reply, err)
-			}
-		}
+		h.saw("WatchdogAction", "Restart")
+		ready(one, two)
 	})
 	t.Run("a machine that was turned off inside is off", func(t *testing.T) {
-		one.leave("poweroff")
-		one.within(time.Second, "off", func() bool { return one.power() == generated.PowerStateOff })
-		one.within(time.Second, "a record", func() bool { return one.told("BiosV.1.0.MachineOff") })
+		records := one.records("BiosV.1.0.MachineOff")
+		one.reset(generated.ResetTypeGracefulShutdown)
+		one.within(30*time.Second, "off", func() bool { return one.power() == generated.PowerStateOff })
+		one.within(time.Second, "a record", func() bool { return one.records("BiosV.1.0.MachineOff") == records+1 })
 	})
 	t.Run("a panic is seen, and the machine starts again where it is to", func(t *testing.T) {
 		process := two.process()
-		two.setAttributes("PanicAction", "StandStill") // from the next start on
+		two.setAttributes("PanicAction", "StandStill", "BootMenu", "true", "BootMenuSeconds", "1") // from the next start on
 		two.console.Tell(t, "start crash /bin/crash")
 		two.within(10*time.Second, "a new process", func() bool { pid, err := two.pid(); return err == nil && pid != process })
 		if !two.told("BiosV.1.0.OperatingSystemPanicked") {
 			t.Error("the log does not tell of it")
 		}
+		h.saw("PanicAction", "Restart")
 		ready(two)
+		two.look(t)
 	})
-	t.Run("or stands still until it is taken its power", func(t *testing.T) {
+	t.Run("or stands still until it is taken its power, also when nobody saw it", func(t *testing.T) {
+		records := two.records("BiosV.1.0.OperatingSystemPanicked")
+		h.service.Kill() // which is not there to see it
 		two.console.Tell(t, "start crash /bin/crash")
+		events := filepath.Join(h.service.Data, "run", "two", "events.out")
+		two.within(30*time.Second, "a panic", func() bool {
+			text, err := os.ReadFile(events)
+			return err == nil && bytes.Contains(text, []byte("GUEST_PANICKED"))
+		})
+		h.serve(h.service.Data)
 		two.within(10*time.Second, "paused", func() bool { return two.power() == generated.PowerStatePaused })
-		two.within(time.Second, "a record", func() bool { return two.told("BiosV.1.0.OperatingSystemPanicked") })
+		two.within(time.Second, "a record", func() bool { return two.records("BiosV.1.0.OperatingSystemPanicked") == records+1 })
+		h.saw("PanicAction", "StandStill")
 		two.reset(generated.ResetTypeForceOff)
 		if state := two.power(); state != generated.PowerStateOff {
 			t.Errorf("it is %s", state)
 		}
 	})
+	three := h.create("three", firmwareOnly)
+	t.Run("the firmware offers to start from the network as it is told", func(t *testing.T) {
+		four := h.create("four", firmwareOnly)
+		four.setAttributes("NetworkBoot", "HTTP")
+		for _, m := range []*machine{three, four} {
+			m.reset(generated.ResetTypeOn)
+		}
+		for m, want := range map[*machine]string{three: "All", four: "HTTP"} {
+			var offers string
+			m.within(slow, "boot options", func() bool { offers = m.offers(); return strings.Contains(offers, "EFI Internal Shell") })
+			if pxe, http := strings.Contains(offers, "PXEv4"), strings.Contains(offers, "HTTPv4"); pxe != (want == "All") || !http {
+				t.Errorf("where it is %s, the firmware offers %s", want, offers)
+			}
+			h.saw("NetworkBoot", want)
+			m.reset(generated.ResetTypeForceOff)
+		}
+		three.setAttributes("NetworkBoot", "Disabled")
+		three.reset(generated.ResetTypeOn)
+		three.within(slow, "no boot options of the network", func() bool {
+			offers := three.offers()
+			return strings.Contains(offers, "EFI Internal Shell") && !strings.Contains(offers, "PXEv4") && !strings.Contains(offers, "HTTPv4")
+		})
+		h.saw("NetworkBoot", "Disabled")
+		three.reset(generated.ResetTypeForceOff)
+	})
+	const port = "0: uart:%s port:000003F8" // the first one, as it stands in what each boot saves
+	t.Run("power returns as the policy says", func(t *testing.T) {
+		if ports := string(two.get("Ports")); !strings.Contains(ports, fmt.Sprintf(port, "16550A")) {
+			t.Errorf("its ports were %s", ports)
+		}
+		one.setAttributes("Watchdog", "true", "WatchdogAction", "PowerOff")
+		two.setAttributes("PowerRestorePolicy", "AlwaysOn", "SerialConsole", "false", "PanicAction", "PowerOff")
+		h.service.Kill()
+		h.serve(h.service.Data)
+		two.within(5*time.Second, "on", func() bool { return two.power() == generated.PowerStateOn })
+		h.saw("PowerRestorePolicy", "AlwaysOn")
+		if state := one.power(); state != generated.PowerStateOff {
+			t.Errorf("one, which was turned off, is %s", state)
+		}
+	})
+	t.Run("a watchdog turns the machine off where it is to", func(t *testing.T) {
+		one.reset(generated.ResetTypeOn)
+		ready(one)
+		one.leave("start watchdog /bin/watchdog")
+		one.within(time.Second, "off", func() bool { return one.power() == generated.PowerStateOff })
+		h.saw("WatchdogAction", "PowerOff")
+	})
+	t.Run("a machine without a serial port has none", func(t *testing.T) {
+		two.within(slow, "it has no serial port", func() bool { return strings.Contains(string(two.get("Ports")), fmt.Sprintf(port, "unknown")) })
+		h.saw("SerialConsole", "false")
+	})
+	t.Run("an NMI is a panic inside, which takes the power where it is to", func(t *testing.T) {
+		two.reset(generated.ResetTypeNmi)
+		two.within(slow, "off", func() bool { return two.power() == generated.PowerStateOff })
+		h.saw("PanicAction", "PowerOff")
+	})
+	t.Run("a machine that is to stay off stays off", func(t *testing.T) {
+		one.setAttributes("PowerRestorePolicy", "AlwaysOff")
+		two.setAttributes("PowerRestorePolicy", "LastState")
+		one.reset(generated.ResetTypeOn)
+		process := one.process()
+		h.service.Kill()
+		if err := syscall.Kill(process, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		h.serve(h.service.Data)
+		one.within(5*time.Second, "a record", func() bool { return one.told("BiosV.1.0.MachineKilled") })
+		if state := one.power(); state != generated.PowerStateOff {
+			t.Errorf("it is %s", state)
+		}
+		h.saw("PowerRestorePolicy", "AlwaysOff")
+	})
+	t.Run("no attribute is without effect", func(t *testing.T) {
+		reply, err := h.service.Admin(t).GetAttributeRegistry(t.Context(), three.call(), &generated.GetAttributeRegistryRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range reply.Definition {
+			seen := slices.Sorted(maps.Keys(h.seen[d.Name]))
+			most := 2
+			switch {
+			case d.ReadOnly:
+				most = 1
+			case *d.AttributeKind == generated.AttributeKindEnumeration:
+				most = len(d.PossibleValue)
+			}
+			if len(seen) < most {
+				t.Errorf("%s: %d of its values were to be seen inside, and were %q", d.Name, most, seen)
+			}
+		}
+		t.Logf("%d attributes", len(reply.Definition))
+	})
+}
+
+// firmwareOnly makes a machine that starts nothing but its firmware, and has a network.
+func firmwareOnly(r *generated.CreateDomainRequest) {
+	r.KernelImage, r.InitrdImage, r.KernelArguments = nil, nil, ""
+	r.MemoryMiB, r.NetworkMode = new(generated.MemoryMiB(128)), new(generated.NetworkModeUser)
+}
+
+// offers gives what the machine's boot options are called, as far as that is ASCII.
+func (m *machine) offers() string {
+	m.Helper()
+	var text strings.Builder
+	admin := m.service.Admin(m)
+	for n := range 8 {
+		reply, err := admin.GetVariable(m.Context(), m.call(), &generated.GetVariableRequest{
+			Name: new(generated.VariableName(fmt.Sprintf("Boot%04X", n))), VendorGuid: new(generated.VendorGuid(global)),
+		})
+		var none *generated.NotFoundFault
+		if errors.As(err, &none) {
+			continue
+		} else if err != nil {
+			m.Fatal(err)
+		}
+		for _, c := range reply.VariableData {
+			if c >= ' ' && c < 0x7f {
+				text.WriteByte(c)
+			}
+		}
+	}
+	return text.String()
+}
+
+// sights are what a guest with a console sees of each attribute. What is not here is seen in the power of machines, in
+// what the firmware does, or without a console.
+var sights = map[string]func(l *looker, value string) bool{
+	"SystemManufacturer": is("sys_vendor"), "SystemProductName": is("product_name"), "SystemFamily": is("product_family"), "SkuNumber": is("product_sku"),
+	"SerialNumber": is("product_serial"), "AssetTag": is("chassis_asset_tag"), "SystemUuid": is("product_uuid"),
+	"ProcessorVirtualization": has("/proc/cpuinfo", ` (vmx|svm) `), "ProcessorAes": has("/proc/cpuinfo", ` aes `), "ProcessorRandom": has("/proc/cpuinfo", ` rdrand `),
+	"VirtualTpm": has("/proc/iomem", "MSFT0101"), "Watchdog": has("/proc/bus/pci/devices", "808625ab"), "SerialConsole": has("/proc/tty/driver/serial", "0: uart:16550A port:000003F8"),
+	"ProcessorCount": func(l *looker, value string) bool {
+		return strconv.Itoa(strings.Count(l.show("/proc/cpuinfo"), "processor\t:")) == value
+	},
+	"TotalMemoryMiB": func(l *looker, value string) bool { // but for what the kernel has kept for itself
+		fields := strings.Fields(l.show("/proc/meminfo"))
+		total, _ := strconv.Atoi(fields[slices.Index(fields, "MemTotal:")+1])
+		has, _ := strconv.Atoi(value)
+		return total>>10 <= has && total>>10 > has*3/4
+	},
+	"BootMenu": func(l *looker, value string) bool { return (l.variable("Timeout") != "0000") == (value == "true") },
+	"BootMenuSeconds": func(l *looker, value string) bool {
+		seconds, _ := strconv.Atoi(value)
+		return l.attributes["BootMenu"] == "false" || l.variable("Timeout") == fmt.Sprintf("%02x00", seconds)
+	},
+	"SecureBoot": func(l *looker, value string) bool {
+		return l.variable("SecureBoot") == map[string]string{"false": "00", "true": "01"}[value]
+	},
+	"RtcOffsetMinutes": func(l *looker, value string) bool {
+		before := time.Now()
+		clock, _ := strconv.ParseInt(strings.TrimSpace(l.show("/sys/class/rtc/rtc0/since_epoch")), 10, 64)
+		offset, _ := strconv.Atoi(value)
+		ahead := time.Unix(clock, 0).Sub(before) - time.Duration(offset)*time.Minute
+		return ahead.Abs() < time.Minute
+	},
+}
+
+// is sees a text of SMBIOS.
+func is(name string) func(*looker, string) bool {
+	return func(l *looker, value string) bool {
+		return strings.TrimSpace(l.show("/sys/class/dmi/id/"+name)) == value
+	}
+}
+
+// has sees a pattern in a file, where the attribute is true, and none where it is false.
+func has(file, pattern string) func(*looker, string) bool {
+	p := regexp.MustCompile(pattern)
+	return func(l *looker, value string) bool { return strconv.FormatBool(p.MatchString(l.show(file))) == value }
+}
+
+// looker looks at a guest from inside, at one time.
+type looker struct {
+	*machine
+	t          *testing.T
+	attributes map[string]string
+	files      map[string]string
+}
+
+func (l *looker) show(file string) string {
+	if _, ok := l.files[file]; !ok || strings.HasPrefix(file, "/sys/class/rtc") {
+		l.files[file] = string(l.console.Show(l.t, file))
+	}
+	return l.files[file]
+}
+
+// variable gives the data of one of the specification's variables, in hexadecimal.
+func (l *looker) variable(name string) string {
+	said := strings.Join(l.console.Do(l.t, "run /bin/efivars read "+name+"-"+global), "")
+	content, _, _ := strings.Cut(strings.TrimPrefix(said, "| "), " ")
+	return content[min(len(everywhere), len(content)):]
+}
+
+// look compares what a guest sees with the values of the attributes.
+func (m *machine) look(t *testing.T) {
+	t.Helper()
+	reply, err := m.service.Admin(t).GetAttributes(t.Context(), m.call(), &generated.GetAttributesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &looker{machine: m, t: t, attributes: map[string]string{}, files: map[string]string{}}
+	for _, a := range reply.Attribute {
+		l.attributes[a.Name] = strings.Join(a.CurrentValue, " ")
+	}
+	for name, sees := range sights {
+		value, ok := l.attributes[name]
+		if !ok {
+			t.Errorf("%s has no attribute %s", m.name, name)
+			continue
+		}
+		if !sees(l, value) {
+			t.Errorf("the guest %s does not see that %s is %q; it has %.2000q", m.name, name, value, l.files)
+			continue
+		}
+		if name != "BootMenuSeconds" || l.attributes["BootMenu"] == "true" {
+			m.saw(name, value)
+		}
+	}
 }

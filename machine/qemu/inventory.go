@@ -19,7 +19,9 @@ func (m *Machine) Inventory(context.Context) (*generated.SystemInventory, error)
 		SystemUuid: m.domain.UUID, HostingMode: "Virtual",
 		Processor: []*generated.ProcessorInventory{{Socket: "CPU 0", CoreCount: n, EnabledCoreCount: n, ThreadCount: n}},
 		Memory:    []*generated.MemoryInventory{{Locator: "DIMM 0", SizeMiB: uint32(*v.MemoryMiB)}},
-		Device:    []*generated.DeviceInventory{{Name: "Serial Console", DeviceClass: "SerialConsole", Detail: "COM1"}},
+	}
+	if s["SerialConsole"] == "true" {
+		i.Device = append(i.Device, &generated.DeviceInventory{Name: "Serial Console", DeviceClass: "SerialConsole", Detail: "COM1"})
 	}
 	if v.VirtualTpm {
 		i.Device = append(i.Device, &generated.DeviceInventory{Name: "TPM", DeviceClass: "SecurityDevice", Detail: "TPM 2.0, in software"})

@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"os"
 	"os/exec"
@@ -70,8 +71,14 @@ func (h *house) certify(dir, name string) certified {
 	return c
 }
 
-// program makes an EFI program of a source, which goes by a name.
-func (h *house) program(source, dir, name string) string {
+// program makes the EFI program of testdata/measure, which goes by a name.
+func (h *house) program(dir, name string) string {
+	h.Helper()
+	return h.compile("testdata/measure/measure.c", dir, name)
+}
+
+// compile makes an EFI program of a source, which goes by a name.
+func (h *house) compile(source, dir, name string) string {
 	h.Helper()
 	object, file := filepath.Join(dir, name+".o"), filepath.Join(dir, name+".efi")
 	h.do("clang-14", "-target", "x86_64-unknown-windows", "-std=c2x", "-ffreestanding", "-fshort-wchar", "-mno-red-zone", "-mgeneral-regs-only", "-Os", "-fno-stack-protector",
@@ -80,16 +87,20 @@ func (h *house) program(source, dir, name string) string {
 	return file
 }
 
-const (
-	measure = "testdata/measure/measure.c"
-	small   = 2 << 20 // bytes of a disk
-)
-
-// systemPartition makes an image of a size in bytes, with a program where firmware looks for one (UEFI 2.10, 3.5.1.1), and
-// other files in its root.
-func (h *house) systemPartition(image string, size int64, program string, others ...string) *generated.ImageName {
+// systemPartition makes an image with a program where firmware looks for one (UEFI 2.10, 3.5.1.1), and other files beside
+// the folder EFI.
+func (h *house) systemPartition(image, program string, others ...string) *generated.ImageName {
 	h.Helper()
 	file := filepath.Join(h.images, image)
+	const mebibyte = 1 << 20
+	size := int64(2 * mebibyte) // and what is in it
+	for _, f := range append(others[:len(others):len(others)], program) {
+		info, err := os.Stat(f)
+		if err != nil {
+			h.Fatal(err)
+		}
+		size += (info.Size() + mebibyte - 1) / mebibyte * mebibyte
+	}
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		h.Fatal(err)
 	}
@@ -259,11 +270,12 @@ func TestSecureBootIsWhatOurStateSaysAndIsMeasured(t *testing.T) {
 	pk, kek, db := h.certify(dir, "PK"), h.certify(dir, "KEK"), h.certify(dir, "db")
 	signed := func(name string) string {
 		to := filepath.Join(dir, name+".signed.efi")
-		h.do("sbsign", "--key", db.key, "--cert", db.certificate, "--output", to, h.program(measure, dir, name))
+		h.do("sbsign", "--key", db.key, "--cert", db.certificate, "--output", to, h.program(dir, name))
 		return to
 	}
 	first := signed("first")
-	disks := []*generated.ImageName{h.systemPartition("0.img", small, h.program(measure, dir, "unsigned")), h.systemPartition("1.img", small, first), h.systemPartition("2.img", small, signed("second"))}
+	disks := []*generated.ImageName{h.systemPartition("0.img", h.program(dir, "unsigned")), h.systemPartition("1.img", first), h.systemPartition("2.img", signed("second"))}
+	earlier := h.backup()
 	if _, err := h.service.Admin(t).CreateDomain(t.Context(), testbed.At(""), &generated.CreateDomainRequest{
 		Name: new(generated.DomainName("one")), DomainKind: new(generated.DomainKindQemu), MemoryMiB: new(generated.MemoryMiB(256)), DiskImage: disks, VirtualTpm: true,
 	}); err != nil {
@@ -334,12 +346,41 @@ func TestSecureBootIsWhatOurStateSaysAndIsMeasured(t *testing.T) {
 			t.Errorf("it is %s", state)
 		}
 	})
-	m.reset(generated.ResetTypeForceOff)
+	t.Run("it ends where the state is one from before it was made, and is off when that is taken back", func(t *testing.T) {
+		later, process := h.backup(), m.process()
+		h.restore(earlier)
+		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", process)); err == nil && len(line) > 0 { // one that has ended has none
+			t.Errorf("it runs: %q", line)
+		}
+		if !(&machine{house: h, name: "dom0"}).told("BiosV.1.0.MachineWithoutDomain") {
+			t.Error("the log of the privileged domain does not tell of it")
+		}
+		h.restore(later)
+		if state := m.power(); state != generated.PowerStateOff {
+			t.Errorf("it is %s", state)
+		}
+	})
 	if _, err := h.service.Admin(t).DestroyDomain(t.Context(), testbed.At(""), &generated.DestroyDomainRequest{Name: new(generated.DomainName("one"))}); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := os.ReadDir(filepath.Join(h.service.Data, "vtpm")); err != nil || len(left) != 0 {
 		t.Errorf("of the TPM is left %v, %v", left, err)
+	}
+}
+
+func (h *house) backup() []byte {
+	h.Helper()
+	reply, err := h.service.Admin(h).BackupState(h.Context(), testbed.At(""), &generated.BackupStateRequest{})
+	if err != nil {
+		h.Fatal(err)
+	}
+	return reply.Archive
+}
+
+func (h *house) restore(archive []byte) {
+	h.Helper()
+	if _, err := h.service.Admin(h).RestoreState(h.Context(), testbed.At(""), &generated.RestoreStateRequest{Archive: archive}); err != nil {
+		h.Fatal(err)
 	}
 }
 

@@ -56,9 +56,14 @@ func dial(ctx context.Context, path string, tell func(qmp.Event)) (*monitor, err
 	return m, nil
 }
 
-// run has a command carried out, and reads its answer into answer, unless that is nil.
+// run has a command carried out that takes no arguments.
 func (m *monitor) run(ctx context.Context, command string, answer any) error {
-	text, err := json.Marshal(qmp.Command{Execute: command})
+	return m.ask(ctx, qmp.Command{Execute: command}, answer)
+}
+
+// ask has a command carried out, and reads its answer into answer, unless that is nil.
+func (m *monitor) ask(ctx context.Context, command qmp.Command, answer any) error {
+	text, err := json.Marshal(command)
 	if err != nil {
 		return err
 	}

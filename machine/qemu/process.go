@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -97,13 +98,26 @@ func (p *process) over() bool {
 }
 
 // kill ends it at once.
-func (p *process) kill() {
+func (p *process) kill() { p.signal(unix.SIGKILL) }
+
+func (p *process) signal(s unix.Signal) {
 	raw, err := p.handle.SyscallConn()
 	if err != nil {
 		return
 	}
-	// One that has ended cannot be killed, and need not be.
-	_ = raw.Control(func(fd uintptr) { _ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) })
+	// One that has ended cannot be told anything, and need not be.
+	_ = raw.Control(func(fd uintptr) { _ = unix.PidfdSendSignal(int(fd), s, nil, 0) })
+}
+
+// end asks it to end, and ends it at once where it does not.
+func (p *process) end() {
+	p.signal(unix.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(quitTime):
+		p.kill()
+		<-p.ended
+	}
 }
 
 // forget looks no more.

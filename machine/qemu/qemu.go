@@ -46,6 +46,9 @@ type Config struct {
 	Variables firmware.Variables
 	Door      firmware.Door
 	Log       *slog.Logger
+
+	// Sensors gives what the host measures of itself, as far as machines are to show it; nil where that is nothing.
+	Sensors func(context.Context) (*generated.ThermalReading, error)
 }
 
 // DefaultProgram is QEMU.

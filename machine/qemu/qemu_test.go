@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"biosv/fault"
 	"biosv/generated"
 	"biosv/machine/firmware"
 	"biosv/smm"
@@ -174,7 +175,16 @@ func (b *bench) say(line string) string {
 // end has the fake end as QEMU does for a reason.
 func (b *bench) end(reason firmware.End) {
 	b.Helper()
-	b.say(fmt.Sprintf(`event {"event": "SHUTDOWN", "data": {"guest": true, "reason": %q}}`, reason))
+	switch reason {
+	case firmware.WatchdogReset:
+		b.say(`event {"event": "WATCHDOG", "data": {"action": "reset"}}`)
+		reason = firmware.GuestReset
+	case firmware.WatchdogOff:
+		b.say(`event {"event": "WATCHDOG", "data": {"action": "poweroff"}}`)
+	}
+	if reason != firmware.WatchdogOff {
+		b.say(fmt.Sprintf(`event {"event": "SHUTDOWN", "data": {"guest": true, "reason": %q}}`, reason))
+	}
 	b.say("exit")
 }
 
@@ -221,6 +231,7 @@ func TestABootEndsForAReasonAndIsFollowedByAnotherAfterAReset(t *testing.T) {
 		event  string
 		again  bool
 	}{
+		{firmware.WatchdogReset, "WatchdogFired", true}, {firmware.WatchdogOff, "WatchdogFired", false},
 		{firmware.GuestReset, "MachineReset", true}, {firmware.FirmwareReset, "MachineReset", true}, {firmware.GuestShutdown, "MachineOff", false},
 		{firmware.GuestPanic, "OperatingSystemPanicked", false}, {"host-signal", "MachineStopped", false},
 	} {
@@ -334,7 +345,9 @@ func TestAMachineOutlivesWhoStartedIt(t *testing.T) {
 		reason firmware.End
 		event  string
 		state  generated.PowerState
-	}{{firmware.GuestReset, "MachineReset", generated.PowerStateOn}, {firmware.GuestShutdown, "MachineOff", generated.PowerStateOff}} {
+	}{
+		{firmware.GuestReset, "MachineReset", generated.PowerStateOn}, {firmware.WatchdogReset, "WatchdogFired", generated.PowerStateOn}, {firmware.GuestShutdown, "MachineOff", generated.PowerStateOff},
+	} {
 		say := b.machine.folder.at(socketSerial)
 		folder, err := openFolder(b.machine.folder.path)
 		if err != nil {
@@ -359,7 +372,75 @@ func TestAMachineOutlivesWhoStartedIt(t *testing.T) {
 	}
 }
 
-func TestTheLoadOfProcessorsIsMeasured(t *testing.T) {
+func TestAPanicIsToldOfOnceAlsoWhenNobodySawIt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	folder, err := openFolder(b.machine.folder.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.machine.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.machine.folder = folder // to speak with the fake while nobody watches
+	b.say("status guest-panicked")
+	b.say(`event {"event": "GUEST_PANICKED", "data": {"action": "pause"}}`)
+	if err := folder.close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		b.open()
+		if state, told := b.power(), b.told(); state != generated.PowerStatePaused || !slices.Equal(told, []string{"OperatingSystemPanicked"}) {
+			t.Errorf("it is %s, and the log tells of %q", state, told)
+		}
+		if err := b.machine.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.open()
+}
+
+func TestAMachineThatIsNoDomainsIsEnded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	other := b.domain
+	other.UUID = "5b1f6d0e-0c57-4a0c-9d2e-0d6a4c0a1b2d"
+	for _, row := range []struct {
+		name    string
+		domains []smm.Domain
+		stays   bool
+	}{{"its own", []smm.Domain{b.domain}, true}, {"none", nil, false}, {"another of its name", []smm.Domain{other}, false}} {
+		t.Run(row.name, func(t *testing.T) {
+			if b.machine.running() == nil {
+				b.reset(generated.ResetTypeOn)
+			}
+			process := b.machine.running().process
+			if err := b.machine.Close(); err != nil {
+				t.Fatal(err)
+			}
+			ended, err := b.host.EndOthers(row.domains)
+			if want := map[bool][]string{false: {b.domain.Name}}[row.stays]; err != nil || !slices.Equal(ended, want) {
+				t.Errorf("%q were ended, and not %q; %v", ended, want, err)
+			}
+			if p, err := adopt(process.pid, "-uuid", b.domain.UUID); (p != nil) != row.stays || err != nil {
+				t.Errorf("it runs: %t, %v", p != nil, err)
+			} else if p != nil {
+				p.forget()
+			}
+			b.open()
+			if (b.machine.running() != nil) != row.stays {
+				t.Errorf("it is %s", b.power())
+			}
+		})
+	}
+	if told := b.told(); len(told) != 0 {
+		t.Errorf("its log tells of %q, though it is another's", told)
+	}
+}
+
+func TestLoadAndMemoryAreMeasured(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	var unavailable *generated.UnavailableFault
@@ -367,13 +448,65 @@ func TestTheLoadOfProcessorsIsMeasured(t *testing.T) {
 		t.Errorf("where it is off: %+v, %v", reading, err)
 	}
 	b.reset(generated.ResetTypeOn)
-	reading, err := b.machine.Thermal(t.Context())
-	if err != nil || len(reading.Sensor) != 1 {
-		t.Fatal(reading, err)
+	measure := func() map[string]*generated.ThermalSensor {
+		t.Helper()
+		reading, err := b.machine.Thermal(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sensors := map[string]*generated.ThermalSensor{}
+		for _, s := range reading.Sensor {
+			sensors[s.Name] = s
+		}
+		return sensors
 	}
+	sensors := measure()
 	// It would be 100 if nothing else ran here.
-	if s := reading.Sensor[0]; *s.Reading < 5 || *s.Reading > 100 || *s.SensorKind != generated.SensorKindLoad || *s.SensorState != generated.SensorStateNormal {
-		t.Errorf("a processor that is always busy is busy for %d%%, and its state is %s", *s.Reading, *s.SensorState)
+	if s := sensors["CPU 0"]; s == nil || *s.Reading < 5 || *s.Reading > 100 || *s.SensorKind != generated.SensorKindLoad || *s.SensorState != generated.SensorStateNormal {
+		t.Errorf("a processor that is always busy: %+v", s)
+	}
+	if s := sensors["Memory on the Host"]; s == nil || *s.Reading > 20 || *s.SensorKind != generated.SensorKindMemory { // the test takes some of 1024 MiB
+		t.Errorf("the host's memory: %+v", s)
+	}
+	if s := sensors["Memory"]; s != nil {
+		t.Errorf("a guest without a driver says how much it uses: %+v", s)
+	}
+	for _, row := range []struct {
+		ago, total, available, free string
+		want                        generated.SensorReading // -1: there is none
+		state                       generated.SensorState
+	}{
+		{"1s", "1000", "400", "100", 60, generated.SensorStateNormal}, {"1s", "1000", "50", "10", 95, generated.SensorStateNonCritical},
+		{"1s", "1000", "18446744073709551615", "300", 70, generated.SensorStateNormal}, // one that does not know what is available
+		{"1m", "1000", "400", "100", -1, ""}, {"1s", "18446744073709551615", "400", "100", -1, ""}, {"1s", "1000", "2000", "2000", -1, ""},
+	} {
+		b.say(strings.Join([]string{"memory", row.ago, row.total, row.available, row.free}, " "))
+		switch s := measure()["Memory"]; {
+		case s == nil && row.want == -1:
+		case s == nil || *s.Reading != row.want || *s.SensorState != row.state:
+			t.Errorf("%+v is %+v", row, s)
+		}
+	}
+}
+
+func TestMachinesShowWhatTheHostMeasures(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	var refusal error
+	b.host.Sensors = func(context.Context) (*generated.ThermalReading, error) {
+		return &generated.ThermalReading{Sensor: []*generated.ThermalSensor{{Name: "coretemp Core 0"}}, Fan: []*generated.Fan{{Name: "nct6775 fan1"}}}, refusal
+	}
+	reading, err := b.machine.Thermal(t.Context())
+	if err != nil || len(reading.Sensor) != 1 || reading.Sensor[0].Name != "Host coretemp Core 0" || len(reading.Fan) != 1 || reading.Fan[0].Name != "Host nct6775 fan1" {
+		t.Errorf("a machine that is off: %+v, %v", reading, err)
+	}
+	b.reset(generated.ResetTypeOn)
+	if reading, err := b.machine.Thermal(t.Context()); err != nil || len(reading.Sensor) != 3 {
+		t.Errorf("one that runs: %+v, %v", reading, err)
+	}
+	refusal = fault.Unavailable(fault.NotOnThisHost, 0, "This host has none.")
+	if reading, err := b.machine.Thermal(t.Context()); err != nil || len(reading.Sensor) != 2 {
+		t.Errorf("where the host has none: %+v, %v", reading, err)
 	}
 }
 

@@ -18,6 +18,7 @@ const (
 	bootMenu       = "Boot"
 	deviceMenu     = "Devices"
 	powerMenu      = "Power"
+	securityMenu   = "Security"
 )
 
 var (
@@ -37,9 +38,17 @@ func label(name, display, value, help string) *generated.AttributeDefinition {
 	}
 }
 
-// feature defines a feature of the processors, which are told by the names that Linux gives them.
-func feature(name, display, help string) *generated.AttributeDefinition {
-	return &generated.AttributeDefinition{Name: name, MenuGroup: processorMenu, DisplayName: display, AttributeKind: &boolean, DefaultValue: one("true"), ResetRequired: true, HelpText: help}
+// toggle defines something that is there or not.
+func toggle(name, menu, display string, on bool, help string) *generated.AttributeDefinition {
+	return &generated.AttributeDefinition{Name: name, MenuGroup: menu, DisplayName: display, AttributeKind: &boolean, DefaultValue: one(strconv.FormatBool(on)), ResetRequired: true, HelpText: help}
+}
+
+// number defines a whole number.
+func number(name, menu, display string, least, most, value int64, help string) *generated.AttributeDefinition {
+	return &generated.AttributeDefinition{
+		Name: name, MenuGroup: menu, DisplayName: display, AttributeKind: &integer, LowerBound: new(generated.IntegerBound(least)), UpperBound: new(generated.IntegerBound(most)),
+		DefaultValue: one(strconv.FormatInt(value, 10)), ResetRequired: true, HelpText: help,
+	}
 }
 
 // choice defines one of some values, of pairs: as it is written, and as people read it. The first is the default.
@@ -51,10 +60,9 @@ func choice(name, menu, display, help string, pairs ...string) *generated.Attrib
 
 // fact defines a number that cannot be changed.
 func fact(name, menu, display string, value uint32, help string) *generated.AttributeDefinition {
-	return &generated.AttributeDefinition{
-		Name: name, MenuGroup: menu, DisplayName: display, AttributeKind: &integer, LowerBound: new(generated.IntegerBound(0)), UpperBound: new(generated.IntegerBound(1 << 32)),
-		DefaultValue: one(strconv.FormatUint(uint64(value), 10)), ReadOnly: true, Immutable: true, HelpText: help,
-	}
+	d := number(name, menu, display, 0, 1<<32, int64(value), help)
+	d.ResetRequired, d.ReadOnly, d.Immutable = false, true, true
+	return d
 }
 
 // powerRestore defines what becomes of the machine when the service starts, after the host lost its power too. That it
@@ -70,13 +78,34 @@ func powerRestore() *generated.AttributeDefinition {
 // by whoever reads the attribute.
 const lastState = "LastState"
 
-const mostBootTimeout = 60 // s
+// networkBoot defines what the firmware starts from over the network. It has PXE switched off by itself; that it tries
+// HTTP it cannot be told, so without any it is given a card that it has no driver for.
+func networkBoot() *generated.AttributeDefinition {
+	return choice("NetworkBoot", bootMenu, "Boot from the network", "What the firmware tries to start from over the network. Where that is nothing, the network card is an Intel 82574L, which the firmware has no driver for, in place of one of virtio.",
+		"All", "PXE and HTTP", "HTTP", "HTTP alone", noNetworkBoot, "Nothing")
+}
 
-// registry is the table of the attributes. Each is in the command line of the next start ([Machine.arguments]), and so
-// in what the guest sees.
+const noNetworkBoot = "Disabled"
+
+// secureBoot defines what is read and changed with the variables, and is told here too.
+func secureBoot() *generated.AttributeDefinition {
+	d := toggle("SecureBoot", securityMenu, "Secure Boot", false, "Whether the firmware has checked what it started since the last start. SetSecureBoot changes it, from the next start on.")
+	d.ResetRequired, d.ReadOnly = false, true
+	return d
+}
+
+// tpmFact tells whether the machine was made with a TPM.
+func tpmFact(there bool) *generated.AttributeDefinition {
+	d := toggle("VirtualTpm", securityMenu, "TPM", there, "Whether the machine has a TPM 2.0 of its own.")
+	d.ResetRequired, d.ReadOnly, d.Immutable = false, true, true
+	return d
+}
+
+// registry is the table of the attributes. Each that can be written is in the command line of the next start
+// ([Machine.arguments]), and so in what the guest sees.
 func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 	v := d.VirtualMachine
-	return generated.GetAttributeRegistryReply{RegistryId: machine.RegistryID("Qemu", d.UUID), Definition: []*generated.AttributeDefinition{
+	list := []*generated.AttributeDefinition{
 		label("SystemManufacturer", "Manufacturer", "QEMU", "Who made the machine, as its operating system reads it (SMBIOS type 1)."),
 		label("SystemProductName", "Product name", "Standard PC (Q35 + ICH9, 2009)", "What the machine is called, as its operating system reads it (SMBIOS type 1)."),
 		label("SystemFamily", "Family", "", "To which family the machine belongs, as its operating system reads it (SMBIOS type 1)."),
@@ -88,19 +117,34 @@ func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 			HelpText: "The UUID by which operating systems and tools know this machine (SMBIOS type 1).",
 		},
 		fact("ProcessorCount", processorMenu, "Processors", uint32(*v.ProcessorCount), "How many processors the machine has."),
-		feature("ProcessorAes", "AES instructions", "Whether operating systems may encrypt with instructions of the processors (the feature aes)."),
-		feature("ProcessorRandom", "Random numbers", "Whether the processors give random numbers (the features rdrand and rdseed, as far as there are any)."),
+		toggle("ProcessorVirtualization", processorMenu, "Virtualization", true, "Whether operating systems may run virtual machines with the help of the processors (the feature vmx or svm, where the host has it)."),
+		toggle("ProcessorAes", processorMenu, "AES instructions", true, "Whether operating systems may encrypt with instructions of the processors (the feature aes)."),
+		toggle("ProcessorRandom", processorMenu, "Random numbers", true, "Whether the processors give random numbers (the features rdrand and rdseed, as far as there are any)."),
 		fact("TotalMemoryMiB", memoryMenu, "Memory in MiB", uint32(*v.MemoryMiB), "How much memory the machine has."),
-		{
-			Name: "BootTimeoutSeconds", MenuGroup: bootMenu, DisplayName: "Boot timeout in seconds", AttributeKind: &integer, LowerBound: new(generated.IntegerBound(0)), UpperBound: new(generated.IntegerBound(mostBootTimeout)),
-			DefaultValue: one("0"), ResetRequired: true, HelpText: "How long the firmware waits for a key before it starts an operating system; it sets the variable Timeout by it.",
-		},
+		toggle("BootMenu", bootMenu, "Boot menu", false, "Whether the firmware waits for a key that leads to its menu, before it starts an operating system."),
+		number("BootMenuSeconds", bootMenu, "Wait for the boot menu in seconds", 1, 60, 5, "How long the firmware waits for the key; it sets the variable Timeout by it, and by 0 where there is no menu."),
+		secureBoot(),
+		tpmFact(v.VirtualTpm),
+		toggle("SerialConsole", deviceMenu, "Serial console", true, "Whether the machine has a first serial port, on which firmware and operating system show themselves."),
+		number("RtcOffsetMinutes", deviceMenu, "Clock ahead of UTC in minutes", -720, 840, 0, "By how much the machine's clock is ahead of UTC when it starts: some operating systems expect local time in it."),
 		powerRestore(),
 		choice("PanicAction", deviceMenu, "After a panic", "What becomes of the machine when its operating system panics; that needs a driver for the device pvpanic.",
 			"StandStill", "It stands still", "PowerOff", "It is turned off", "Restart", "It starts again"),
-		choice("Watchdog", deviceMenu, "Watchdog", "Whether the machine has a watchdog, an Intel 6300ESB, which acts when the operating system has started it and is silent.",
-			"None", "None", "Restart", "It restarts the machine", "PowerOff", "It turns the machine off"),
+		toggle("Watchdog", deviceMenu, "Watchdog", false, "Whether the machine has a watchdog, an Intel 6300ESB, which acts when the operating system has started it and is silent."),
+		choice("WatchdogAction", deviceMenu, "What the watchdog does", "What becomes of the machine when the watchdog acts.",
+			"Restart", "It starts again", "PowerOff", "It is turned off"),
+	}
+	if *v.NetworkMode != generated.NetworkModeNone {
+		list = append(list, networkBoot())
+	}
+	return generated.GetAttributeRegistryReply{RegistryId: machine.RegistryID("Qemu", d.UUID), Definition: list, Dependency: []*generated.AttributeDependency{
+		needs("BootMenuSeconds", "BootMenu"), needs("WatchdogAction", "Watchdog"),
 	}}
+}
+
+// needs says that an attribute cannot be written while a toggle is off: it would do nothing.
+func needs(attribute, toggle string) *generated.AttributeDependency {
+	return &generated.AttributeDependency{MapFromAttribute: toggle, MapFromValue: "false", MapToAttribute: attribute, DependencyEffect: new(generated.DependencyEffectReadOnly)}
 }
 
 // setup are the values of all attributes.
@@ -133,6 +177,9 @@ func (s setup) smbios(kind int, fields ...string) string {
 // cpu gives the processors' model with the features that are switched off.
 func (s setup) cpu() string {
 	model := "max"
+	if s["ProcessorVirtualization"] == "false" {
+		model += ",vmx=off,svm=off"
+	}
 	if s["ProcessorAes"] == "false" {
 		model += ",aes=off"
 	}

@@ -30,7 +30,7 @@ func (b *boot) ResetSystem(context.Context, uint32) error {
 }
 
 // guestOf makes the Services of a guest over the true gate and the true variables of the domain demo.
-func guestOf(t *testing.T, name, domain string) (*Gate, *boot) {
+func guestOf(t testing.TB, name, domain string) (*Gate, *boot) {
 	t.Helper()
 	b := testbios.New(t, testbios.Options{})
 	nobody := func(context.Context, string) (security.Role, error) { return security.NoRole, nil }

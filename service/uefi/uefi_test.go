@@ -129,7 +129,7 @@ func (s *setup) restart(phase frame.Phase) {
 }
 
 // dial opens a connection; hang ends it and waits until it is served no more.
-func (s *setup) dial(t *testing.T) (d *driver, hang func()) {
+func (s *setup) dial(t testing.TB) (d *driver, hang func()) {
 	t.Helper()
 	ours, theirs := net.Pipe()
 	served := make(chan error)
@@ -145,14 +145,14 @@ func (s *setup) dial(t *testing.T) (d *driver, hang func()) {
 }
 
 // connected is a driver that has said Hello.
-func (s *setup) connected(t *testing.T) *driver {
+func (s *setup) connected(t testing.TB) *driver {
 	t.Helper()
 	d, _ := s.dial(t)
 	d.hello(t)
 	return d
 }
 
-func (d *driver) hello(t *testing.T) {
+func (d *driver) hello(t testing.TB) {
 	t.Helper()
 	a, ok := d.ask(t, &frame.HelloRequest{Lowest: 1, Highest: 1}).(*frame.HelloAnswer)
 	if !ok || a.Status != frame.Success || a.Version != frame.Version || a.Session == 0 {
@@ -162,14 +162,14 @@ func (d *driver) hello(t *testing.T) {
 }
 
 // ask sends a request under the next number.
-func (d *driver) ask(t *testing.T, r frame.Request) frame.Answer {
+func (d *driver) ask(t testing.TB, r frame.Request) frame.Answer {
 	t.Helper()
 	d.sequence++
 	return d.send(t, r)
 }
 
 // send sends a request under the last number.
-func (d *driver) send(t *testing.T, r frame.Request) frame.Answer {
+func (d *driver) send(t testing.TB, r frame.Request) frame.Answer {
 	t.Helper()
 	f := frame.Frame{Kind: r.Kind(), Phase: d.phase, Sequence: d.sequence, Body: frame.AppendBody(nil, r)}
 	if r.Kind() != frame.Hello {
@@ -178,7 +178,7 @@ func (d *driver) send(t *testing.T, r frame.Request) frame.Answer {
 	return d.sendFrame(t, f)
 }
 
-func (d *driver) sendFrame(t *testing.T, f frame.Frame) frame.Answer {
+func (d *driver) sendFrame(t testing.TB, f frame.Frame) frame.Answer {
 	t.Helper()
 	if err := d.conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)

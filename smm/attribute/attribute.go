@@ -14,6 +14,9 @@
 // and the next change drops them. Only an [smm.Opener], which runs before its machine can be asked for a registry,
 // gets them as they are.
 //
+// What a machine's registry has as a default and nobody can write is a fact of the machine. One that changes, as
+// whether Secure Boot is on, is kept by the function whose state it is, and asked of it ([Function.Tell]).
+//
 // Passwords are kept as digests, cannot be given back, and are not among the [smm.Settings]. That one which is
 // named [AdministratorSecret] guards all changes made here.
 package attribute
@@ -34,6 +37,7 @@ import (
 type Function struct {
 	bios  *smm.BIOS
 	turns chan struct{} // one at a time: digests of passwords are computed one after the other
+	facts map[string]Fact
 
 	mu         sync.RWMutex
 	registries map[string]*registry // by domain
@@ -42,9 +46,32 @@ type Function struct {
 
 // New makes the function, as the one that keeps the settings of the BIOS.
 func New(b *smm.BIOS) *Function {
-	f := &Function{bios: b, turns: make(chan struct{}, 1), registries: map[string]*registry{}, sweepAt: 16}
+	f := &Function{bios: b, turns: make(chan struct{}, 1), facts: map[string]Fact{}, registries: map[string]*registry{}, sweepAt: 16}
 	b.Configure(f)
 	return f
+}
+
+// Fact gives the value that an attribute has in another function's state.
+type Fact func(*smm.Tx) (string, error)
+
+// Tell has an attribute of a name, where a machine has one that is read-only, told as another function's state has it
+// at the time. It is called before the first request is.
+func (f *Function) Tell(name string, fact Fact) { f.facts[name] = fact }
+
+// tell fills in what others keep.
+func (f *Function) tell(tx *smm.Tx, list []*generated.AttributeState) error {
+	for _, s := range list {
+		fact, ok := f.facts[s.Name]
+		if !ok {
+			continue
+		}
+		value, err := fact(tx)
+		if err != nil {
+			return err
+		}
+		s.CurrentValue = []string{value}
+	}
+	return nil
 }
 
 var (
@@ -121,7 +148,7 @@ func (f *Function) GetAttributes(ctx context.Context, call generated.Call, reque
 		} else {
 			reply.Attribute = v.states(list)
 		}
-		return nil
+		return f.tell(tx, reply.Attribute)
 	})
 	if err != nil {
 		return nil, err

@@ -567,6 +567,31 @@ func TestTheStateIsWhatTheStoreHas(t *testing.T) {
 	}
 }
 
+func TestAFactIsToldAsItIsAtTheTime(t *testing.T) {
+	t.Parallel()
+	registry := testRegistry()
+	kind := generated.AttributeKindBoolean
+	registry.Definition = append(registry.Definition, &generated.AttributeDefinition{Name: "SecureBoot", AttributeKind: &kind, DefaultValue: []string{"false"}, ReadOnly: true})
+	b := newBIOS(t, registry)
+	equal(t, "SecureBoot before anybody tells", b.state("SecureBoot"), "false")
+	fact, refuse := "true", error(nil)
+	b.Tell("SecureBoot", func(tx *smm.Tx) (string, error) {
+		equal(t, "the domain that is asked for", tx.Domain.Name, domain)
+		return fact, refuse
+	})
+	equal(t, "SecureBoot", b.state("SecureBoot"), "true")
+	equal(t, "SecureBoot among all", b.all()["SecureBoot"], "true")
+	fact = "false" // nothing of the state has changed
+	equal(t, "SecureBoot among all, later", b.all()["SecureBoot"], "false")
+	if err := b.try(value("SecureBoot", "true")); err == nil {
+		t.Error("a fact was written")
+	}
+	refuse = errors.New("it cannot be read")
+	if _, err := b.GetAttributes(t.Context(), b.call(), &generated.GetAttributesRequest{}); !errors.Is(err, refuse) {
+		t.Errorf("a fact that cannot be read: %v", err)
+	}
+}
+
 func TestTheRegistryIsTheMachines(t *testing.T) {
 	t.Parallel()
 	b := newBIOS(t, testRegistry())

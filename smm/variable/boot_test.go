@@ -8,6 +8,7 @@ import (
 
 	"biosv/generated"
 	"biosv/security"
+	"biosv/smm"
 	"biosv/smm/variable/auth"
 	"biosv/smm/variable/efi"
 	"biosv/smm/variable/flash"
@@ -116,6 +117,25 @@ func TestABootBeginsWithTheNonvolatileVariables(t *testing.T) {
 	b.enroll(&generated.EnrollSecureBootKeysRequest{SecureBootKeySet: new(generated.SecureBootKeySetMicrosoft)})
 	if _, on, err := b.f.Begin(t.Context(), "demo"); err != nil || !on {
 		t.Errorf("with keys, Secure Boot is on: %t, %v", on, err)
+	}
+	told := func() (value string) {
+		t.Helper()
+		if err := b.View(t.Context(), b.call, func(tx *smm.Tx) (err error) {
+			value, err = b.f.SecureBootOn(tx)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+	if _, err := b.f.SetSecureBoot(t.Context(), b.call, &generated.SetSecureBootRequest{SecureBootEnabled: new(generated.SecureBootSwitchOff)}); err != nil {
+		t.Fatal(err)
+	}
+	if value := told(); value != "true" {
+		t.Errorf("until the next start, the attribute is %s", value)
+	}
+	if _, on, err := b.f.Begin(t.Context(), "demo"); err != nil || on || told() != "false" {
+		t.Errorf("when it was switched off, Secure Boot is on: %t, and the attribute is %s, %v", on, told(), err)
 	}
 }
 

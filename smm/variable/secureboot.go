@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"biosv/fault"
@@ -48,6 +49,20 @@ func (f *Function) GetSecureBoot(ctx context.Context, call generated.Call, _ *ge
 		reply.SecureBoot, err = secureBoot(s)
 		return err
 	})
+}
+
+// SecureBootAttribute is the attribute that tells whether Secure Boot is on; where a machine's registry has it, its value
+// is what [Function.SecureBootOn] gives.
+const SecureBootAttribute = "SecureBoot"
+
+// SecureBootOn tells whether Secure Boot is on since the machine started last, as the value of an attribute.
+func (f *Function) SecureBootOn(tx *smm.Tx) (string, error) {
+	s, err := f.Services(tx, services.Boot)
+	if err != nil {
+		return "", err
+	}
+	b, err := s.SecureBoot()
+	return strconv.FormatBool(b.Current), err
 }
 
 // secureBoot tells of Secure Boot.

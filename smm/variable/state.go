@@ -44,6 +44,7 @@ func (s state) Get(k services.Key) (services.Variable, bool, error) {
 	if err != nil {
 		return v, false, fmt.Errorf("%w: read the variable %s: %w", store.ErrCorrupt, k, err)
 	}
+	v.Data = slices.Clone(v.Data) // it may outlive the transaction
 	return v, true, nil
 }
 
@@ -57,6 +58,7 @@ func (s state) Delete(k services.Key) error {
 	return nil
 }
 
+// Scan gives values in the store's own memory, which are not read after the transaction.
 func (s state) Scan(after services.Key, fn func(services.Key, services.Variable) bool) (err error) {
 	from := after.Bytes()
 	s.Bucket.Scan(from, func(key, raw []byte) bool {
@@ -98,6 +100,7 @@ func encode(v services.Variable) []byte {
 	return append(b, v.Data...)
 }
 
+// decode reads what encode wrote; the value stays where it is.
 func decode(b []byte) (v services.Variable, err error) {
 	if len(b) < headerSize || b[0] == formatOwned && len(b) < headerSize+len(auth.Owner{}) {
 		return v, fmt.Errorf("it has %d bytes only", len(b))
@@ -113,7 +116,7 @@ func decode(b []byte) (v services.Variable, err error) {
 	default:
 		return v, fmt.Errorf("its format is %d", b[0])
 	}
-	v.Data = slices.Clone(rest)
+	v.Data = rest
 	return v, nil
 }
 

@@ -1,6 +1,6 @@
-// What the driver uses of the UEFI 2.10 specification, with the section that defines it. Calls into the firmware, and
-// the firmware's calls into the driver, follow the platform's convention (2.3.4), which is the compiler's here: its
-// target is x86_64-unknown-windows.
+// What the driver, and the program of internal/ovmf, use of the UEFI 2.10 specification, with the section that defines
+// it. Calls into the firmware, and the firmware's calls into the driver, follow the platform's convention (2.3.4),
+// which is the compiler's here: its target is x86_64-unknown-windows.
 #pragma once
 
 typedef unsigned char u8;
@@ -46,7 +46,8 @@ typedef struct { // EFI_BOOT_SERVICES, 4.4
 	table_header header;
 	u64 (*RaiseTPL)(u64 level);
 	void (*RestoreTPL)(u64 level);
-	void *AllocatePages, *FreePages, *GetMemoryMap;
+	void *AllocatePages, *FreePages;
+	status (*GetMemoryMap)(u64 *size, void *map, u64 *key, u64 *each, u32 *version);
 	status (*AllocatePool)(u32 type, u64 size, void **buffer);
 	void *FreePool;
 	status (*CreateEvent)(u32 type, u64 level, void (*notify)(void *event, void *context), void *context, void **event);
@@ -54,7 +55,11 @@ typedef struct { // EFI_BOOT_SERVICES, 4.4
 	status (*CloseEvent)(void *event);
 	void *CheckEvent;
 	status (*InstallProtocolInterface)(void **handle, const guid *protocol, u32 type, void *interface);
-	void *others[23];
+	void *others[12];
+	status (*ExitBootServices)(void *image, u64 key);
+	void *GetNextMonotonicCount, *Stall;
+	status (*SetWatchdogTimer)(u64 seconds, u64 code, u64 size, u16 *data);
+	void *more[7];
 	status (*LocateProtocol)(const guid *protocol, void *registration, void **interface);
 } boot_services;
 

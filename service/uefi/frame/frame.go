@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 )
 
 // Version is that of the protocol.
@@ -112,6 +113,7 @@ func (f *Frame) AppendTo(b []byte) []byte {
 	binary.LittleEndian.PutUint32(header[12:], uint32(len(f.Body)))
 	check := crc32.Update(crc32.ChecksumIEEE(header[:]), crc32.IEEETable, f.Body)
 
+	b = slices.Grow(b, headerSize+len(f.Body)+len(f.Body)/16+checkSize+16) // of 256 bytes, three are escaped
 	b = append(b, flag)
 	b = appendEscaped(b, header[:])
 	b = appendEscaped(b, f.Body)

@@ -27,7 +27,11 @@ func TestEveryNameComesBackAsItWas(t *testing.T) {
 	names := [][]byte{{}, []byte("B\x00o\x00o\x00t\x00"), {0x3d, 0xd8, 0x00, 0xde}, {0x3d, 0xd8}, {0x00, 0xde, 0x3d, 0xd8}, {0x3d, 0xd8, 'a', 0}, {0x3d, 0xd8, 0x3d, 0xd8, 0x00, 0xde}, {0xff, 0xff, 0xfd, 0xff}}
 	check := func(b []byte) bool {
 		name, err := DecodeName(b)
-		return err != nil || bytes.Equal(EncodeName(name), b)
+		if err != nil {
+			return true
+		}
+		again, err := UnescapeName(EscapeName(name))
+		return err == nil && again == name && bytes.Equal(EncodeName(name), b) && NameSize(name) == len(b)
 	}
 	for _, b := range names {
 		if _, err := DecodeName(b); err != nil || !check(b) {
@@ -75,4 +79,24 @@ func TestAttributesAreSpokenAsTheSpecificationDoes(t *testing.T) {
 			t.Errorf("%#x is %q", uint32(a), a)
 		}
 	}
+}
+
+// A name that people wrote is refused or comes back as it was, whatever it is.
+func FuzzUnescapeName(f *testing.F) {
+	for _, text := range []string{"Boot0001", `with \\ and \u0001`, `\ud83d`, `\ud83d\ude00`, "\xed\xa0\xbd", `\u00`, `\`, "Grüße 😀", "\xff"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		name, err := UnescapeName(text)
+		if err != nil {
+			return
+		}
+		if again, err := UnescapeName(EscapeName(name)); err != nil || again != name {
+			t.Errorf("%q is %q, and comes back as %q: %v", text, name, again, err)
+		}
+		raw := EncodeName(name)
+		if decoded, err := DecodeName(raw); err != nil || decoded != name || NameSize(name) != len(raw) {
+			t.Errorf("%q is %x, which is %q: %v", name, raw, decoded, err)
+		}
+	})
 }

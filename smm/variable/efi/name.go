@@ -41,35 +41,48 @@ func DecodeName(b []byte) (string, error) {
 // EncodeName gives the CHAR16s of a name, without the NULL that ends it.
 func EncodeName(name string) []byte {
 	b := make([]byte, 0, 2*len(name))
-	for s := name; len(s) > 0; {
-		r, size := utf8.DecodeRuneInString(s)
-		if r == utf8.RuneError && size == 1 {
-			if len(s) >= 3 && s[0] == 0xed && s[1] >= 0xa0 && s[1]&0xc0 == 0x80 && s[2]&0xc0 == 0x80 {
-				r, size = rune(s[0]&0x0f)<<12|rune(s[1]&0x3f)<<6|rune(s[2]&0x3f), 3
-				b = binary.LittleEndian.AppendUint16(b, uint16(r))
-				s = s[size:]
-				continue
+	for s := name; s != ""; {
+		r, size := character(s)
+		if utf16.IsSurrogate(r) {
+			b = binary.LittleEndian.AppendUint16(b, uint16(r))
+		} else {
+			for _, u := range utf16.AppendRune(nil, r) {
+				b = binary.LittleEndian.AppendUint16(b, u)
 			}
-		}
-		for _, u := range utf16.AppendRune(nil, r) {
-			b = binary.LittleEndian.AppendUint16(b, u)
 		}
 		s = s[size:]
 	}
 	return b
 }
 
-// EscapeName writes a name as XML can hold it: a UTF-16 code unit that it cannot as \uXXXX, and a backslash as two. Half a
-// surrogate pair is three bytes of no valid UTF-8 in a name ([DecodeName]).
+// NameSize is how many bytes [EncodeName] gives.
+func NameSize(name string) (n int) {
+	for s := name; s != ""; {
+		r, size := character(s)
+		if n += 2; r > 0xffff {
+			n += 2
+		}
+		s = s[size:]
+	}
+	return n
+}
+
+// character gives the first character of a name, or half a surrogate pair, and how many bytes it has.
+func character(name string) (r rune, size int) {
+	r, size = utf8.DecodeRuneInString(name)
+	if r == utf8.RuneError && size == 1 && len(name) >= 3 && name[0] == 0xed && name[1] >= 0xa0 && name[1]&0xc0 == 0x80 && name[2]&0xc0 == 0x80 {
+		return rune(name[0]&0x0f)<<12 | rune(name[1]&0x3f)<<6 | rune(name[2]&0x3f), 3
+	}
+	return r, size
+}
+
+// EscapeName writes a name as XML can hold it: a UTF-16 code unit that it cannot as \uXXXX, and a backslash as two.
 func EscapeName(name string) string {
 	var b strings.Builder
 	for s := name; s != ""; {
-		r, size := utf8.DecodeRuneInString(s)
+		r, size := character(s)
 		switch {
-		case r == utf8.RuneError && size == 1 && len(s) >= 3:
-			r, size = rune(s[0]&0x0f)<<12|rune(s[1]&0x3f)<<6|rune(s[2]&0x3f), 3
-			fallthrough
-		case r < ' ', r == 0xfffe, r == 0xffff:
+		case r < ' ', utf16.IsSurrogate(r), r == 0xfffe, r == 0xffff:
 			fmt.Fprintf(&b, `\u%04x`, r)
 		case r == '\\':
 			b.WriteString(`\\`)

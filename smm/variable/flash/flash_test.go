@@ -126,62 +126,73 @@ func TestRenderRefusesWhatFlashDoesNotKeep(t *testing.T) {
 	}
 }
 
-// TestParseReadsDamagedStoresAsFirmwareWould damages a store of the variables A and B. A variable's name of one letter
-// has 4 bytes, so A begins at first and its data at first+64.
+// The store of the variables A and B that is damaged. A variable's name of one letter has 4 bytes, so A begins at first
+// and its data at first+64.
+const (
+	first  = volumeHeader + storeHeader
+	second = first + 68 // A has 60 of header, 4 of name, 1 of data and 3 to the next word
+)
+
+func undamaged(t testing.TB) []byte { return render(t, nv("A", "1"), nv("B", "2")) }
+
+// damages are the ways in which it is damaged, and what is read then.
+var damages = map[string]struct {
+	damage func(b []byte) []byte
+	want   string // names and data, and what the note says after ~, or what the error says after !
+}{
+	"none":                           {func(b []byte) []byte { return b }, "A=1 B=2"},
+	"no bytes":                       {func(b []byte) []byte { return nil }, "!the file has 0 bytes"},
+	"truncated":                      {func(b []byte) []byte { return b[:len(b)/2] }, "!at byte 32: the firmware volume has 540672 bytes, and the file 270336"},
+	"too long":                       {func(b []byte) []byte { return append(b, 0xff) }, "!at byte 32"},
+	"garbage":                        {func(b []byte) []byte { return bytes.Repeat([]byte("garbage!"), Size/8) }, "!no firmware volume begins here"},
+	"erased":                         {func(b []byte) []byte { return bytes.Repeat([]byte{0xff}, Size) }, "!no firmware volume begins here"},
+	"a volume of code":               {set(16, 0), "!holds no variables"},
+	"the volume's checksum":          {set(50, 0), "!at byte 50: the checksum"},
+	"the volume's blocks":            {set(56, 0), "!at byte 50: the checksum"},
+	"the volume's header":            {set(48, 0, 0), "!at byte 48"},
+	"another store":                  {set(volumeHeader, 0), "!no variable store begins here"},
+	"a store without authentication": {func(b []byte) []byte { copy(b[volumeHeader:], plainStore[:]); return b }, "!without authenticated variables"},
+	"a store that is not formatted":  {set(volumeHeader+20, 0xff), "!not formatted"},
+	"a store that is not healthy":    {set(volumeHeader+21, 0xfc), "!and healthy"},
+	"a store beyond the volume":      {set(volumeHeader+16, 0xff, 0xff, 0xff, 0x7f), "!the variable store has 2147483647 bytes"},
+	"a store of nothing":             {set(volumeHeader+16, 0, 0, 0, 0), "!the variable store has 0 bytes"},
+
+	"deleted":                              {set(first+2, 0x3d&0xfd), "B=2"},
+	"deleted in transition":                {set(first+2, 0x3c), "B=2"},
+	"in transition alone":                  {set(first+2, 0x3e), "A=1 B=2"},
+	"in transition, and the new there":     {func(b []byte) []byte { return set(second+60, 'A')(set(first+2, 0x3e)(b)) }, "A=2"},
+	"in transition, and the new not ended": {func(b []byte) []byte { return set(second+60, 'A')(set(second+2, headerValid)(set(first+2, 0x3e)(b))) }, "A=1 ~was never written to its end"},
+	"twice in transition":                  {func(b []byte) []byte { return set(second+60, 'A')(set(second+2, 0x3e)(set(first+2, 0x3e)(b))) }, "A=2"},
+	"twice":                                {func(b []byte) []byte { return set(second+60, 'A')(b) }, "A=1 ~is there twice"},
+	"never written to its end":             {set(second+2, headerValid), "A=1 ~was never written to its end"},
+	"a header that was being written":      {func(b []byte) []byte { return header(b, second+68) }, "A=1 B=2"},
+	"a name beyond the store":              {set(first+36, 0xff, 0xff, 0xff, 0x7f), "!the variable at byte 100: its name has 2147483647 bytes"},
+	"data beyond the store":                {set(first+40, 0xff, 0xff, 0xff, 0x7f), "!the variable at byte 100"},
+	"sizes that overflow together":         {set(first+36, 0xf0, 0xff, 0xff, 0xff, 0xf0, 0xff, 0xff, 0xff), "!the variable at byte 100"},
+	"a name of no letters":                 {set(first+36, 2), "!is empty or does not end"},
+	"a name of half a letter":              {set(first+36, 3), "!is empty or does not end"},
+	"a name that does not end":             {set(first+62, 1, 1), "!is empty or does not end"},
+	"a name that ends early":               {func(b []byte) []byte { return set(first+36, 6)(set(first+64, 0, 0)(set(first+62, 0, 0)(b))) }, "!has a NULL"},
+	"full":                                 {func(b []byte) []byte { return full(b, added) }, "A=1 B=2 C="},
+	"full of what was deleted":             {func(b []byte) []byte { return full(b, added&0xfd) }, "A=1 B=2"},
+	"a variable that ends with the store":  {func(b []byte) []byte { full(b, added); return set(second+68+40, 0xff)(b) }, "!the variable at byte 236"},
+	"no variable where one should be":      {set(second, 0), "A=1 ~at byte 168 begins something that is no variable"},
+	"all variables gone":                   {set(first, 0, 0), "~at byte 100 begins something that is no variable"},
+
+	"no working block":       {func(b []byte) []byte { copy(b[storeEnd+block:], bytes.Repeat([]byte{0xff}, 64)); return b }, "A=1 B=2"},
+	"an invalid one":         {set(storeEnd+block+16, 0), "A=1 B=2"},
+	"a write that completed": {func(b []byte) []byte { return write(b, 0xf8, 0xf8) }, "A=1 B=2"},
+	"a write to the spare":   {func(b []byte) []byte { return write(b, 0xfc, 0xff) }, "A=1 B=2"},
+	"a write from the spare": {func(b []byte) []byte { return write(b, 0xfc, 0xfd) }, "!a write was interrupted"},
+	"a write that ended":     {func(b []byte) []byte { return write(b, 0xfc, 0xf9) }, "A=1 B=2"},
+}
+
 func TestParseReadsDamagedStoresAsFirmwareWould(t *testing.T) {
 	t.Parallel()
-	const first = volumeHeader + storeHeader
-	const second = first + 68 // A has 60 of header, 4 of name, 1 of data and 3 to the next word
-	for name, c := range map[string]struct {
-		damage func(b []byte) []byte
-		want   string // names and data, or what the error or note says after !
-	}{
-		"none":                           {func(b []byte) []byte { return b }, "A=1 B=2"},
-		"no bytes":                       {func(b []byte) []byte { return nil }, "!the file has 0 bytes"},
-		"truncated":                      {func(b []byte) []byte { return b[:len(b)/2] }, "!at byte 32: the firmware volume has 540672 bytes, and the file 270336"},
-		"too long":                       {func(b []byte) []byte { return append(b, 0xff) }, "!at byte 32"},
-		"garbage":                        {func(b []byte) []byte { return bytes.Repeat([]byte("garbage!"), Size/8) }, "!no firmware volume begins here"},
-		"erased":                         {func(b []byte) []byte { return bytes.Repeat([]byte{0xff}, Size) }, "!no firmware volume begins here"},
-		"a volume of code":               {set(16, 0), "!holds no variables"},
-		"the volume's checksum":          {set(50, 0), "!at byte 50: the checksum"},
-		"the volume's blocks":            {set(56, 0), "!at byte 50: the checksum"},
-		"the volume's header":            {set(48, 0, 0), "!at byte 48"},
-		"another store":                  {set(volumeHeader, 0), "!no variable store begins here"},
-		"a store without authentication": {func(b []byte) []byte { copy(b[volumeHeader:], plainStore[:]); return b }, "!without authenticated variables"},
-		"a store that is not formatted":  {set(volumeHeader+20, 0xff), "!not formatted"},
-		"a store that is not healthy":    {set(volumeHeader+21, 0xfc), "!and healthy"},
-		"a store beyond the volume":      {set(volumeHeader+16, 0xff, 0xff, 0xff, 0x7f), "!the variable store has 2147483647 bytes"},
-		"a store of nothing":             {set(volumeHeader+16, 0, 0, 0, 0), "!the variable store has 0 bytes"},
-
-		"deleted":                              {set(first+2, 0x3d&0xfd), "B=2"},
-		"deleted in transition":                {set(first+2, 0x3c), "B=2"},
-		"in transition alone":                  {set(first+2, 0x3e), "A=1 B=2"},
-		"in transition, and the new there":     {func(b []byte) []byte { return set(second+60, 'A')(set(first+2, 0x3e)(b)) }, "A=2"},
-		"in transition, and the new not ended": {func(b []byte) []byte { return set(second+60, 'A')(set(second+2, headerValid)(set(first+2, 0x3e)(b))) }, "A=1 ~was never written to its end"},
-		"twice in transition":                  {func(b []byte) []byte { return set(second+60, 'A')(set(second+2, 0x3e)(set(first+2, 0x3e)(b))) }, "A=2"},
-		"twice":                                {func(b []byte) []byte { return set(second+60, 'A')(b) }, "A=1 ~is there twice"},
-		"never written to its end":             {set(second+2, headerValid), "A=1 ~was never written to its end"},
-		"a header that was being written":      {func(b []byte) []byte { return header(b, second+68) }, "A=1 B=2"},
-		"a name beyond the store":              {set(first+36, 0xff, 0xff, 0xff, 0x7f), "!the variable at byte 100: its name has 2147483647 bytes"},
-		"data beyond the store":                {set(first+40, 0xff, 0xff, 0xff, 0x7f), "!the variable at byte 100"},
-		"sizes that overflow together":         {set(first+36, 0xf0, 0xff, 0xff, 0xff, 0xf0, 0xff, 0xff, 0xff), "!the variable at byte 100"},
-		"a name of no letters":                 {set(first+36, 2), "!is empty or does not end"},
-		"a name of half a letter":              {set(first+36, 3), "!is empty or does not end"},
-		"a name that does not end":             {set(first+62, 1, 1), "!is empty or does not end"},
-		"a name that ends early":               {func(b []byte) []byte { return set(first+36, 6)(set(first+64, 0, 0)(set(first+62, 0, 0)(b))) }, "!has a NULL"},
-		"no variable where one should be":      {set(second, 0), "A=1 ~at byte 168 begins something that is no variable"},
-		"all variables gone":                   {set(first, 0, 0), "~at byte 100 begins something that is no variable"},
-
-		"no working block":       {func(b []byte) []byte { copy(b[storeEnd+block:], bytes.Repeat([]byte{0xff}, 64)); return b }, "A=1 B=2"},
-		"an invalid one":         {set(storeEnd+block+16, 0), "A=1 B=2"},
-		"a write that completed": {func(b []byte) []byte { return write(b, 0xf8, 0xf8) }, "A=1 B=2"},
-		"a write to the spare":   {func(b []byte) []byte { return write(b, 0xfc, 0xff) }, "A=1 B=2"},
-		"a write from the spare": {func(b []byte) []byte { return write(b, 0xfc, 0xfd) }, "!a write was interrupted"},
-		"a write that ended":     {func(b []byte) []byte { return write(b, 0xfc, 0xf9) }, "A=1 B=2"},
-	} {
+	for name, c := range damages {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, err := Parse(c.damage(render(t, nv("A", "1"), nv("B", "2"))))
+			s, err := Parse(c.damage(undamaged(t)))
 			if says, refused := strings.CutPrefix(c.want, "!"); refused {
 				if err == nil || !strings.Contains(err.Error(), says) {
 					t.Errorf("it gave %v", err)
@@ -194,7 +205,7 @@ func TestParseReadsDamagedStoresAsFirmwareWould(t *testing.T) {
 			want, note, noted := strings.Cut(c.want, "~")
 			var got []string
 			for _, v := range s.Variables {
-				got = append(got, v.Name+"="+string(v.Data))
+				got = append(got, v.Name+"="+strings.TrimRight(string(v.Data), "\x00"))
 			}
 			if strings.Join(got, " ") != strings.TrimSpace(want) || noted != (len(s.Notes) == 1) || noted && !strings.Contains(s.Notes[0], note) {
 				t.Errorf("it gave %q and %q", got, s.Notes)
@@ -208,6 +219,17 @@ func set(at int, with ...byte) func([]byte) []byte {
 		copy(b[at:], with)
 		return b
 	}
+}
+
+// full puts a third variable behind A and B, as large as there is room, whose data is empty but for its size; it has a
+// state.
+func full(b []byte, state byte) []byte {
+	const third = second + 68
+	copy(b[third:], b[second:second+64])
+	b[third+2], b[third+60] = state, 'C'
+	binary.LittleEndian.PutUint32(b[third+40:], storeEnd-third-64)
+	clear(b[third+64 : storeEnd])
+	return b
 }
 
 // header writes the beginning of a variable's header, as it is when the power goes before it ends.
@@ -261,20 +283,31 @@ func sized(b []byte) []byte {
 	return b
 }
 
+// What is read is written and read again as it was. seeds are the damaged stores, each as what is otherwise in it than
+// in an undamaged one: from which byte on, with which bytes, and how long it is.
 func FuzzParse(f *testing.F) {
-	// The store alone is fuzzed, since its volume's header has a checksum.
+	good := undamaged(f)
 	whole := debian(f, "OVMF_VARS_4M.snakeoil.fd")
-	f.Add(whole[volumeHeader+storeHeader : volumeHeader+storeHeader+4096])
-	small := render(f, nv("A", "1"), nv("B", "2"))
-	f.Add(small[volumeHeader+storeHeader:][:136])
-	empty := render(f)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) > storeEnd-volumeHeader-storeHeader {
-			return
+	f.Add(uint32(first), whole[first:first+4096], uint32(Size), false)
+	for _, c := range damages {
+		b := c.damage(undamaged(f))
+		from, to := 0, min(len(b), len(good))
+		for from < to && b[from] == good[from] {
+			from++
 		}
-		file := slices.Clone(empty)
-		copy(file[volumeHeader+storeHeader:], b)
-		s, err := Parse(file)
+		for to > from && b[to-1] == good[to-1] {
+			to--
+		}
+		f.Add(uint32(from), b[from:min(to, from+4096)], uint32(len(b)), true)
+	}
+	f.Fuzz(func(t *testing.T, at uint32, with []byte, size uint32, mended bool) {
+		file := slices.Clone(good)
+		copy(file[min(at, Size):], with)
+		if mended { // or nothing behind the checksum would be looked at
+			file[50], file[51] = 0, 0
+			binary.LittleEndian.PutUint16(file[50:], -sum16(file[:volumeHeader]))
+		}
+		s, err := Parse(file[:min(size, Size)])
 		if err != nil {
 			return
 		}

@@ -18,7 +18,7 @@ const Overhead = 60
 
 // Size is what a variable takes of the storage: header, name with its NULL, and data, to whole words.
 func Size(k Key, v Variable) uint64 {
-	return (Overhead + uint64(len(efi.EncodeName(k.Name))) + 2 + uint64(len(v.Data)) + 3) &^ 3
+	return (Overhead + uint64(efi.NameSize(k.Name)) + 2 + uint64(len(v.Data)) + 3) &^ 3
 }
 
 // cost is what a variable takes of the storage with all that is kept for it: of a private authenticated one, edk2
@@ -26,7 +26,7 @@ func Size(k Key, v Variable) uint64 {
 func cost(k Key, v Variable) uint64 {
 	n := Size(k, v)
 	if v.Owner != nil {
-		n += 28 + uint64(len(efi.EncodeName(k.Name))+len(v.Owner))
+		n += 28 + uint64(efi.NameSize(k.Name)+len(v.Owner))
 	}
 	return n
 }
@@ -81,7 +81,12 @@ type Info struct {
 // either; at [Runtime] those of boot services are EFI_INVALID_PARAMETER.
 func (s *Services) QueryVariableInfo(a efi.Attributes) (Info, error) {
 	a &^= efi.AppendWrite
-	if err := checkAttributes(a); err != nil {
+	if a&unsupported != 0 {
+		// "If a call to QueryVariableInfo() specifies a combination of both unsupported and invalid attributes,
+		// EFI_UNSUPPORTED should be returned."
+		return Info{}, errUnsupported(a)
+	}
+	if err := checkAttributes(Key{}, a); err != nil {
 		return Info{}, err
 	}
 	switch {

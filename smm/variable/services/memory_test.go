@@ -5,25 +5,25 @@ import (
 	"slices"
 )
 
-// memory is a State in a map.
-type memory map[Key]Variable
+// Memory is a State in a map.
+type Memory map[Key]Variable
 
-func (m memory) Get(k Key) (Variable, bool, error) {
+func (m Memory) Get(k Key) (Variable, bool, error) {
 	v, ok := m[k]
 	return v, ok, nil
 }
 
-func (m memory) Put(k Key, v Variable) error {
+func (m Memory) Put(k Key, v Variable) error {
 	m[k] = v
 	return nil
 }
 
-func (m memory) Delete(k Key) error {
+func (m Memory) Delete(k Key) error {
 	delete(m, k)
 	return nil
 }
 
-func (m memory) Scan(after Key, fn func(Key, Variable) bool) error {
+func (m Memory) Scan(after Key, fn func(Key, Variable) bool) error {
 	var keys []Key
 	for k := range m {
 		if bytes.Compare(k.Bytes(), after.Bytes()) > 0 {
@@ -39,4 +39,5 @@ func (m memory) Scan(after Key, fn func(Key, Variable) bool) error {
 	return nil
 }
 
-var testLimits = Limits{Name: 1024, Variable: 0x10000, NonVolatile: 200_000, Volatile: 100_000, HardwareError: 0x8000}
+// TestLimits are those of the flash of OVMF, more or less.
+var TestLimits = Limits{Name: 1024, Variable: 0x10000, NonVolatile: 200_000, Volatile: 100_000, HardwareError: 0x8000}

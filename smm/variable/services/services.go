@@ -47,7 +47,7 @@ type State interface {
 	Put(Key, Variable) error
 	Delete(Key) error
 	// Scan gives the variables whose keys come after one, in the order of [Key.Bytes], until fn returns false. The
-	// zero key comes before all.
+	// zero key comes before all. Their data may be gone after the transaction.
 	Scan(after Key, fn func(Key, Variable) bool) error
 }
 
@@ -119,7 +119,7 @@ func (s *Services) Scan(after Key, fn func(Key, Variable) bool) error {
 
 // checkName refuses what no variable can be called (section 8.2.3: "VariableName must contain 1 or more characters").
 func (s *Services) checkName(k Key) error {
-	switch size := len(efi.EncodeName(k.Name)); {
+	switch size := efi.NameSize(k.Name); {
 	case k.Name == "":
 		return efi.Refuse(efi.InvalidParameter, "the variable has no name")
 	case strings.ContainsRune(k.Name, 0):

@@ -11,7 +11,7 @@ func (s *Services) SetVariable(k Key, a efi.Attributes, data []byte) error {
 	if err := s.checkName(k); err != nil {
 		return err
 	}
-	if err := checkAttributes(a); err != nil {
+	if err := checkAttributes(k, a); err != nil {
 		return err
 	}
 	if most := s.Limits.Variable + auth.Overhead + auth.MaxCertData; uint64(len(data)) > most { // before it costs anything
@@ -47,18 +47,20 @@ func (s *Services) SetVariable(k Key, a efi.Attributes, data []byte) error {
 }
 
 // checkAttributes refuses combinations of bits that no variable has (sections 8.2.1 and 8.2.3). What the platform
-// does not support comes first (section 8.2.4: "a combination of both unsupported and invalid attributes,
-// EFI_UNSUPPORTED should be returned").
-func checkAttributes(a efi.Attributes) error {
+// does not support comes before what is not valid, as section 8.2.4 asks of QueryVariableInfo, but for what must be
+// EFI_INVALID_PARAMETER.
+func checkAttributes(k Key, a efi.Attributes) error {
 	switch {
 	case a.Has(efi.TimeBasedAuthenticated | efi.EnhancedAuthenticated):
 		// "If both … are set in a SetVariable() call, then the firmware must return EFI_INVALID_PARAMETER."
 		return efi.Refuse(efi.InvalidParameter, "the attributes %s ask for two ways of authentication", a)
-	case a&efi.EnhancedAuthenticated != 0:
-		return efi.Refuse(efi.Unsupported, "enhanced authenticated variables are not supported; time-based ones are")
-	case a&efi.Reserved10 != 0:
-		// Reserved in 2.10, deprecated with "Platforms should return EFI_UNSUPPORTED" before; edk2 does.
-		return efi.Refuse(efi.Unsupported, "authentication by counter is no longer in the specification; time-based is")
+	case a&unsupported != 0 && policy(k):
+		// "Secure Boot Policy Variable must be created with the EFI_VARIABLE_TIME_BASED_AUTHENTICATED_WRITE_ACCESS
+		// attribute set … If the appropriate attribute bit is not set, then the firmware shall return
+		// EFI_INVALID_PARAMETER."
+		return efi.Refuse(efi.InvalidParameter, "%s is authenticated by time, and not with the attributes %s", k, a)
+	case a&unsupported != 0:
+		return errUnsupported(a)
 	case a&^efi.Known != 0:
 		return efi.Refuse(efi.InvalidParameter, "the attributes %s have reserved bits", a)
 	case a.Has(efi.RuntimeAccess) && !a.Has(efi.BootServiceAccess):
@@ -68,6 +70,21 @@ func checkAttributes(a efi.Attributes) error {
 		return efi.Refuse(efi.InvalidParameter, "the attributes %s are not those of a hardware error record, %s", a, nvBSRT|efi.HardwareErrorRecord)
 	}
 	return nil
+}
+
+// unsupported are the ways of authentication that this platform does not have. Firmware need not: "Firmware that
+// implements the SetVariable() services and supports the EFI_VARIABLE_ENHANCED_AUTHENTICATED_ACCESS attribute shall …"
+// (section 8.2.5), and 0x10 is reserved (section 8.2.1). Before it was, "EFI_VARIABLE_AUTHENTICATED_WRITE_ACCESS is
+// deprecated and should not be used. Platforms should return EFI_UNSUPPORTED" (UEFI 2.8, section 8.2).
+const unsupported = efi.EnhancedAuthenticated | efi.Reserved10
+
+// errUnsupported is EFI_UNSUPPORTED: "This call is not supported by this platform" (section 8.2.3), and "The attribute
+// is not supported on this platform" (section 8.2.4).
+func errUnsupported(a efi.Attributes) error {
+	if a&efi.Reserved10 != 0 {
+		return efi.Refuse(efi.Unsupported, "authentication by counter is no longer in the specification; time-based is")
+	}
+	return efi.Refuse(efi.Unsupported, "enhanced authenticated variables are not supported; time-based ones are")
 }
 
 // deletes says whether a call deletes without a descriptor: "Setting a data variable with no access attributes causes

@@ -1,6 +1,8 @@
 package services
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"testing"
 
@@ -36,8 +38,8 @@ func TestMicrosoftsUpdatesAreTakenByWhoHasItsKey(t *testing.T) {
 			update := read(t, microsoft+"updates/"+u.file)
 			kek := siglist.New(siglist.X509, efi.GUID{}, read(t, microsoft+"kek/MicCorKEKCA2011_2011-06-24.der"))
 			pk := siglist.New(siglist.X509, efi.GUID{}, read(t, microsoft+"pk/WindowsOEMDevicesPK.der"))
-			m := memory{}
-			s := Services{State: m, Phase: Boot, Limits: testLimits}
+			m := Memory{}
+			s := Services{State: m, Phase: Boot, Limits: TestLimits}
 			if err := s.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -54,24 +56,33 @@ func TestMicrosoftsUpdatesAreTakenByWhoHasItsKey(t *testing.T) {
 					t.Errorf("%s has %d signatures, not %d: %v", u.key.Name, n, u.first, err)
 				}
 			}
-			if err := status(s.SetVariable(u.key, nvBSRTAT, update), "SECURITY_VIOLATION"); err != nil {
+			if err := refusal(s.SetVariable(u.key, nvBSRTAT, update), "SECURITY_VIOLATION"); err != nil {
 				t.Errorf("as a replacement: %v", err)
 			}
 			other := map[Key]Key{keyDB: keyDBX, keyDBX: keyDB}[u.key]
-			if err := status(s.SetVariable(other, appends, update), "SECURITY_VIOLATION"); err != nil {
+			if err := refusal(s.SetVariable(other, appends, update), "SECURITY_VIOLATION"); err != nil {
 				t.Errorf("to %s: %v", other.Name, err)
 			}
 			update[len(update)-1] ^= 1
-			if err := status(s.SetVariable(u.key, appends, update), "SECURITY_VIOLATION"); err != nil {
+			if err := refusal(s.SetVariable(u.key, appends, update), "SECURITY_VIOLATION"); err != nil {
 				t.Errorf("changed: %v", err)
 			}
 			update[len(update)-1] ^= 1
 			if err := s.Enroll(Keys{PK: siglist.Append(nil, pk), KEK: siglist.Append(nil, siglist.New(siglist.X509, efi.GUID{}, read(t, microsoft+"kek/microsoft_corporation_kek_2k_ca_2023.der")))}, efi.NewTime(2026, 1, 1, 0, 0, 0)); err != nil {
 				t.Fatal(err)
 			}
-			if err := status(s.SetVariable(u.key, appends, update), "SECURITY_VIOLATION"); err != nil {
+			if err := refusal(s.SetVariable(u.key, appends, update), "SECURITY_VIOLATION"); err != nil {
 				t.Errorf("where only the key of 2023 is: %v", err)
 			}
 		})
 	}
+}
+
+// refusal says in which way a call did not end with a status and a reason.
+func refusal(err error, want string) error {
+	var e *efi.Error
+	if got := efi.StatusOf(err); got.String() != "EFI_"+want || !errors.As(err, &e) || e.Reason == "" {
+		return fmt.Errorf("it gave %v: %v", got, err)
+	}
+	return nil
 }

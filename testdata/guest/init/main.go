@@ -55,7 +55,9 @@ func main() {
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		g.obey(lines.Text())
 	}
-	select {} // nobody is there any more; the programs go on
+	for { // nobody is there any more; the programs go on
+		_ = unix.Pause()
+	}
 }
 
 // script gives the commands to begin with, and says whether they were put into the initrd.
@@ -114,6 +116,9 @@ func (g *guest) begin() error {
 		if err := load(m); err != nil {
 			return err
 		}
+	}
+	if err := g.obeyButtons(); err != nil {
+		return err
 	}
 	// Its file system may be one of the modules, so it comes last; only a guest with UEFI has it.
 	if _, err := os.Stat("/sys/firmware/efi/efivars"); err == nil {

@@ -4,6 +4,7 @@
 //	efivars list
 //	efivars read NAME-GUID           what the file has, in hexadecimal, and how long it took; or the error
 //	efivars write NAME-GUID HEX      attributes and data, in one write
+//	efivars save FILE NAME-GUID      makes a file the variable's data, which firmware and operating system may read
 //	efivars time NAME-GUID COUNT     how long a read takes on average
 //	efivars log TEXT                 the lines of the kernel's log that have a text
 //	efivars hold DEVICE              reads a serial port for ever
@@ -44,6 +45,12 @@ func run(args []string) error {
 		return read(args[1])
 	case len(args) == 3 && args[0] == "write":
 		return write(args[1], args[2])
+	case len(args) == 3 && args[0] == "save":
+		text, err := os.ReadFile(args[1])
+		if err != nil {
+			return err
+		}
+		return write(args[2], fmt.Sprintf("07000000%x", text))
 	case len(args) == 3 && args[0] == "time":
 		return measure(args[1], args[2])
 	case len(args) == 2 && args[0] == "log":
