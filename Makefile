@@ -57,7 +57,7 @@ vbios-is-current: vbios
 
 bench: build ## CPU time of a request, beside net/http with a constant answer
 	$(GO) test -tags bench -count=1 -v -run TestRequests ./internal/bench
-	$(GO) test -run - -bench . -benchmem ./internal/bench ./envelope
+	$(GO) test -run - -bench . -benchmem ./internal/bench ./envelope ./service/uefi
 
 soak: setup guest build ## what takes hours: 50 power cuts, and each fuzz target for FUZZTIME
 	KILLS=50 $(GO) test -tags guest -timeout 2h -p 1 -v ./internal/powercut/... ./machine/host/...

@@ -182,6 +182,19 @@ const (
 	PowerStatePaused PowerState = "Paused"
 )
 
+// How far the guest of a machine has come (UEFI 2.10, 8.2). It goes forward only, and a start begins anew.
+
+type GuestPhase string
+
+const (
+
+	// Its firmware runs, or what the firmware has started and may still call boot services.
+	GuestPhaseBootServices GuestPhase = "BootServices"
+
+	// Boot services have ended, or may have while nobody listened.
+	GuestPhaseOperatingSystem GuestPhase = "OperatingSystem"
+)
+
 // What to do to a machine's power (Redfish Resource, ResetType).
 
 type ResetType string
@@ -1844,6 +1857,9 @@ type GetPowerStateReply struct {
 
 	// What ResetSystem would accept now.
 	AllowedResetType []*ResetType `xml:"AllowedResetType,omitempty" json:"AllowedResetType,omitempty"`
+
+	// How far its guest has come, where it runs and its firmware asks here.
+	GuestPhase *GuestPhase `xml:"GuestPhase,omitempty" json:"GuestPhase,omitempty"`
 }
 
 type ResetSystemRequest struct {

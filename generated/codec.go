@@ -901,6 +901,36 @@ func (v PowerState) String() string {
 
 // Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
 // value that is right.
+func (v GuestPhase) Check() (rule, expected string) {
+	switch v {
+	case GuestPhaseBootServices, GuestPhaseOperatingSystem:
+		return "", ""
+	}
+	return "cvc-enumeration-valid", "one of BootServices, OperatingSystem"
+}
+
+func (v *GuestPhase) decode(r *xmltext.Reader) {
+	*v = GuestPhase(r.String("GuestPhase"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *GuestPhase) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"GuestPhase", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v GuestPhase) String() string {
+	return string(v)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
 func (v ResetType) Check() (rule, expected string) {
 	switch v {
 	case ResetTypeOn, ResetTypeForceOff, ResetTypeGracefulShutdown, ResetTypeGracefulRestart, ResetTypeForceRestart, ResetTypePowerCycle, ResetTypeNmi, ResetTypePushPowerButton:
@@ -4140,6 +4170,11 @@ func (m *GetPowerStateReply) decode(r *xmltext.Reader) {
 		v.decode(r)
 		m.AllowedResetType = append(m.AllowedResetType, v)
 	}
+	if r.More("GuestPhase") {
+		v := new(GuestPhase)
+		v.decode(r)
+		m.GuestPhase = v
+	}
 	r.Close()
 }
 
@@ -4155,6 +4190,9 @@ func (m *GetPowerStateReply) encode(w *xmltext.Writer) {
 			return
 		}
 		v.encode(w, "AllowedResetType")
+	}
+	if m.GuestPhase != nil {
+		m.GuestPhase.encode(w, "GuestPhase")
 	}
 }
 

@@ -480,7 +480,7 @@ var Commands = [...]Command{
 		Words: []string{"power", "status"}, Operation: "GetPowerState",
 		Arguments: []string{},
 		Set:       [][2]string{},
-		Table:     "PowerState AllowedResetType",
+		Table:     "PowerState GuestPhase AllowedResetType",
 		Example:   "biosv power status --domain demo",
 		Doc:       "Gives the state of the machine's power, as observed at the time of the call.",
 	},

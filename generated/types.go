@@ -453,6 +453,7 @@ var Types = map[string][]Field{
 	"GetPowerStateReply": {
 		{Name: "PowerState", Type: "PowerState", Kind: Enumeration, Optional: false, Many: false, Doc: "The state.", Values: []string{"On", "Off", "PoweringOn", "PoweringOff", "Paused"}},
 		{Name: "AllowedResetType", Type: "ResetType", Kind: Enumeration, Optional: true, Many: true, Doc: "What ResetSystem would accept now.", Values: []string{"On", "ForceOff", "GracefulShutdown", "GracefulRestart", "ForceRestart", "PowerCycle", "Nmi", "PushPowerButton"}},
+		{Name: "GuestPhase", Type: "GuestPhase", Kind: Enumeration, Optional: true, Many: false, Doc: "How far its guest has come, where it runs and its firmware asks here.", Values: []string{"BootServices", "OperatingSystem"}},
 	},
 	"ResetSystemRequest": {
 		{Name: "ResetType", Type: "ResetType", Kind: Enumeration, Optional: false, Many: false, Doc: "What to do.", Values: []string{"On", "ForceOff", "GracefulShutdown", "GracefulRestart", "ForceRestart", "PowerCycle", "Nmi", "PushPowerButton"}},

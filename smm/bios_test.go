@@ -466,7 +466,7 @@ func TestAMachineIsOpenedWithTheSettingsInForce(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := b.Fake("demo")
-	if !old.Closed() || m == old || m.Closed() || fmt.Sprint(m.Opened) != "map[AssetTag:[rack-7]]" {
+	if !old.Closed() || old.Destroyed() || m == old || m.Closed() || fmt.Sprint(m.Opened) != "map[AssetTag:[rack-7]]" {
 		t.Errorf("the machine was opened with %v", m.Opened)
 	}
 	settings, err := m.Supervisor.Starting(t.Context())
@@ -479,6 +479,23 @@ func TestAMachineIsOpenedWithTheSettingsInForce(t *testing.T) {
 	events := b.Events("demo")
 	if len(events) != 2 || events[0].Message != "settings applied" || events[1].Message != "by itself" || events[1].Actor != "biosv" || events[1].Door != "local" {
 		t.Errorf("the events are %+v", events)
+	}
+	phase := func() (p generated.GuestPhase) {
+		if err := b.View(t.Context(), b.LocalCall("demo"), func(tx *smm.Tx) error { p = tx.Phase(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	if p := phase(); p != generated.GuestPhaseBootServices {
+		t.Errorf("a start begins with the phase %q", p)
+	}
+	for range 2 { // what is kept is not written again
+		if err := m.Supervisor.Enter(t.Context(), generated.GuestPhaseOperatingSystem, happened("the operating system runs")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p, events := phase(), b.Events("demo"); p != generated.GuestPhaseOperatingSystem || len(events) != 3 || events[2].Message != "the operating system runs" {
+		t.Errorf("the phase is %q, and the events are %+v", p, events)
 	}
 	if err := b.CloseMachine("demo"); err != nil || !m.Closed() {
 		t.Errorf("it is not closed: %v", err)

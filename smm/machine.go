@@ -57,6 +57,9 @@ type Supervisor interface {
 	// Starting is called before each start, whoever caused it. It makes pending values current, durably, and
 	// gives the settings that the start is to use.
 	Starting(ctx context.Context) (Settings, error)
+	// Enter keeps the phase that the machine's guest has come to, with the event that tells of it, unless it is kept
+	// already. A start begins with that of boot services.
+	Enter(ctx context.Context, phase generated.GuestPhase, e Event) error
 	// Report writes what the machine did by itself to the domain's event log.
 	Report(ctx context.Context, e Event) error
 }
@@ -161,8 +164,32 @@ type supervisor struct {
 func (s *supervisor) Starting(ctx context.Context) (settings Settings, err error) {
 	call := s.bios.localCall(s.domain)
 	return settings, s.bios.update(ctx, call, "Start", func(tx *Tx) error {
+		tx.State("bios").Put(phaseKey, []byte(generated.GuestPhaseBootServices))
 		settings, err = s.bios.configurer.Apply(tx)
 		return err
+	})
+}
+
+var phaseKey = []byte("phase")
+
+// Phase is the one that the guest has come to in the last boot that there was.
+func (tx *Tx) Phase() generated.GuestPhase {
+	return generated.GuestPhase(tx.State("bios").Get(phaseKey))
+}
+
+func (s *supervisor) Enter(ctx context.Context, phase generated.GuestPhase, e Event) error {
+	call := s.bios.localCall(s.domain)
+	known := false
+	if err := s.bios.View(ctx, call, func(tx *Tx) error {
+		known = tx.Phase() == phase
+		return nil
+	}); err != nil || known {
+		return err
+	}
+	return s.bios.update(ctx, call, "Enter", func(tx *Tx) error {
+		tx.State("bios").Put(phaseKey, []byte(phase))
+		tx.Event(e)
+		return nil
 	})
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the option ROM: build.sh FILE. The same sources give the same bytes everywhere, with the compiler and linker
-# named here.
+# named here. OPTIMIZE=-O2 makes one that does the same by other code, as another version would.
 set -eu
 out=$(realpath "${1:?build.sh FILE}")
 cd "$(dirname "$0")"
@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 
 # No code may need the processor's vector registers, relocations, unwind tables or a runtime library.
 for source in driver/*.c; do
-	clang-14 -target x86_64-unknown-windows -std=c2x -ffreestanding -fshort-wchar -mno-red-zone -mgeneral-regs-only -Os \
+	clang-14 -target x86_64-unknown-windows -std=c2x -ffreestanding -fshort-wchar -mno-red-zone -mgeneral-regs-only "${OPTIMIZE:--Os}" \
 		-fno-jump-tables -fno-asynchronous-unwind-tables -fno-stack-protector -Wall -Wextra -Werror \
 		-c "$source" -o "$work/$(basename "$source" .c).o"
 done

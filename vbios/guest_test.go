@@ -236,19 +236,31 @@ func socketPath(t *testing.T) string {
 	return filepath.Join(dir, "socket")
 }
 
-func start(t *testing.T, socket string) *guest.Guest {
+// programs builds what guests run: a path in the guest -> a file of this host.
+func programs(t *testing.T) map[string]string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "efivars")
-	build := exec.Command("go", "build", "-o", program, "./vbios/testdata/efivars")
-	build.Dir, build.Env = testbed.Root, append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	files := map[string]string{}
+	for _, name := range []string{"efivars", "root"} {
+		program := filepath.Join(t.TempDir(), name)
+		build := exec.Command("go", "build", "-o", program, "./vbios/testdata/"+name)
+		build.Dir, build.Env = testbed.Root, append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		files["/bin/"+name] = program
 	}
+	return files
+}
+
+// start starts a guest whose thin virtual BIOS asks on a socket; more are further files and arguments of QEMU.
+func start(t *testing.T, socket string, files map[string]string, more ...string) *guest.Guest {
+	t.Helper()
 	return guest.Start(t, guest.Config{
+		Memory:   256,
 		Firmware: guest.OVMF,
 		Modules:  []string{"efivarfs"},
-		Files:    map[string]string{"/bin/efivars": program},
-		Args:     append(machine(t, socket), "-append", commandLine),
+		Files:    files,
+		Args:     append(append(machine(t, socket), "-append", commandLine), more...),
 	})
 }
 
@@ -294,7 +306,7 @@ func TestAGuestHasTheVariablesOfTheService(t *testing.T) {
 	m.set("FirmwareOnly", own, nonVolatile|bootService, "secret")
 	s := serve(t, socket, m, frame.BootServices)
 	began := time.Now()
-	g := start(t, socket)
+	g := start(t, socket, programs(t))
 	g.Await(t, "guest: ready")
 	t.Logf("the guest was ready after %s", time.Since(began))
 

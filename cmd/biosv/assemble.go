@@ -162,7 +162,7 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 	}
 	h.metrics = observe.NewMetrics(h.authority.leaf.NotAfter)
 	gate := h.metrics.Handler(smm.NewGate(policy.New(role, smm.PrivilegedDomain), h.ledger, generated.PortHandler(functions), log))
-	virtual.Variables, virtual.Door = variables, guestDoor(gate, s.trustDomain, log)
+	virtual.Variables, virtual.Door = variables, guestDoor(gate, h.ledger, s.trustDomain, log)
 	if err := open(ctx); err != nil {
 		return err
 	}

@@ -147,14 +147,20 @@ func endOthers(ctx context.Context, bios *smm.BIOS, virtual *qemu.Host, log *slo
 	return nil
 }
 
-// guestDoor answers the thin virtual BIOS of guests through the gate.
-func guestDoor(gate generated.Handler, trustDomain string, log *slog.Logger) firmware.Door {
+// guestDoor answers the thin virtual BIOS of guests through the gate. What they say in vain goes to the ledger.
+func guestDoor(gate generated.Handler, ledger smm.Ledger, trustDomain string, log *slog.Logger) firmware.Door {
 	return func(ctx context.Context, domain string, inside bool, l net.Listener, b *firmware.Boot) error {
 		phase := frame.BootServices
 		if inside {
 			phase = frame.OperatingSystem
 		}
-		services := uefi.NewGate(gate, security.GuestOf(trustDomain, domain), domain, b)
-		return uefi.New(uefi.Config{Services: services, Phase: phase, Log: log.With("domain", domain)}).Listen(ctx, l)
+		guest := security.GuestOf(trustDomain, domain)
+		noise := func(ctx context.Context, phase frame.Phase, n uefi.Noise) {
+			ledger.Note(ctx, smm.Entry{
+				Call: uefi.Call(guest, domain, phase), Operation: "Noise", Outcome: smm.Refused,
+				Reason: fmt.Sprintf("To the port of its thin virtual BIOS, the guest said %d bytes, in %d pieces, that are no frame, and %d frames that were refused.", n.Bytes, n.Pieces, n.Refused),
+			})
+		}
+		return uefi.New(uefi.Config{Services: uefi.NewGate(gate, guest, domain, b), Phase: phase, Log: log.With("domain", domain), Noise: noise}).Listen(ctx, l)
 	}
 }

@@ -8,7 +8,8 @@
 //
 //	go test -tags bench -count=1 -run TestRequests ./internal/bench [-args -rounds 7 -time 2s]
 //
-// The benchmarks say where the time goes: the codec, the gate with the function behind it, a commit.
+// The benchmarks say where the time goes: the codec, the gate with the function behind it, a commit; and, beside the
+// door, what a guest waits for when it asks for its variables.
 //
-//	go test -run - -bench . -benchmem ./internal/bench
+//	go test -run - -bench . -benchmem ./internal/bench ./service/uefi
 package bench

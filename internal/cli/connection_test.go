@@ -233,7 +233,7 @@ func TestARequestGoesOverTLSAndItsAnswerComesBack(t *testing.T) {
 			io.WriteString(w, `<e:Envelope xmlns:e="`+namespace+`"><e:Body><GetPowerStateResponse xmlns="`+generated.Namespace+`"><PowerState>Paused</PowerState></GetPowerStateResponse></e:Body></e:Envelope>`)
 		}, nil)
 		o := runWith(t.Context(), SOAP, strings.NewReader(""), []string{"power", "status", "--url", address, "--ca", root, "--soap", version, "--domain", "demo"})
-		if o.code != 0 || o.out != "Power state         Paused\nAllowed reset type  none\n" {
+		if o.code != 0 || o.out != "Power state         Paused\nGuest phase         none\nAllowed reset type  none\n" {
 			t.Errorf("SOAP %s: exit code %d, %q, %q", version, o.code, o.out, o.err)
 		}
 		if path != "/bios/demo" || !strings.Contains(asked.String(), "GetPowerState") {

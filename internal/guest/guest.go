@@ -251,6 +251,13 @@ func (g *Guest) tail(most int) string {
 	return strings.Join(g.lines[max(0, len(g.lines)-most):], "\n")
 }
 
+// Lines gives all that the console has said so far; of a guest that was killed, all that it ever said.
+func (g *Guest) Lines() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lines[:len(g.lines):len(g.lines)]
+}
+
 // said is how many lines the console has said.
 func (g *Guest) said() int {
 	g.mu.Lock()

@@ -109,6 +109,7 @@ var layers = []layer{
 	{"internal/cli", []string{"envelope", "generated"}},
 	{"internal/doctor", nil},
 	{"internal", []string{""}},
+	{"vbios/testdata", []string{"service/uefi/frame"}},
 	{"vbios", nil},
 	{"testdata", []string{""}},
 }

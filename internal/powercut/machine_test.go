@@ -5,6 +5,7 @@ package powercut
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -86,8 +87,9 @@ func run(t *testing.T, program string, args ...string) (said string, status int)
 
 // box is a machine on which biosv runs: what stays when its power goes.
 type box struct {
-	disk string
-	tpm  *guest.TPM
+	disk  string
+	tpm   *guest.TPM
+	files map[string]string // beside the service: path in the guest -> file of this host
 
 	roots    *x509.CertPool // those of the service, once it has made them
 	identity tls.Certificate
@@ -106,8 +108,10 @@ func newBox(t *testing.T) *box {
 // on switches the machine on; log, where it is not empty, takes a log of the disk's writes.
 func (b *box) on(t *testing.T, log string) *guest.Guest {
 	t.Helper()
+	files := map[string]string{"/bin/biosv": testbed.Program(t)}
+	maps.Copy(files, b.files)
 	return guest.Start(t, guest.Config{
-		Files:  map[string]string{"/bin/biosv": testbed.Program(t)},
+		Files:  files,
 		Script: []string{"mount /dev/vda /data ext4", "network 10.0.2.15/24", serve},
 		Disks:  []guest.Disk{{Path: b.disk, Log: log}},
 		TPM:    b.tpm,

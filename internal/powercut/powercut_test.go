@@ -24,13 +24,26 @@ import (
 // not busy it does 300 operations in a second, on one that is, far fewer.
 func after(random *rand.Rand) time.Duration { return time.Duration(random.Int64N(int64(time.Second))) }
 
-// TestAcknowledgedWritesSurvivePowerCuts cuts the power at random instants while clients write, and asks the
-// service each time, after a start with the same disk and TPM. In the end the TPM goes on and only the process dies.
+// TestAcknowledgedWritesSurvivePowerCuts cuts the power at random instants while clients write, and the guest of a
+// virtual machine too, and asks the service each time, after a start with the same disk and TPM. In the end the TPM
+// goes on and only the process dies.
 func TestAcknowledgedWritesSurvivePowerCuts(t *testing.T) {
 	t.Parallel()
 	random := dice(t, 1)
-	b := newBox(t)
+	b, w := newBox(t), newGuestWrites(t)
+	b.files = guestFiles(t)
 	l, found := newTeam(), &state{}
+	begin := func(g *guest.Guest) {
+		b.ready(t, g)
+		connect := b.connect(t, g)
+		look(t, l, found, connect)
+		if found.domains[machineName] == nil {
+			w.create(t, connect())
+		} else if err := w.judge(t.Context(), connect(), found); err != nil {
+			t.Fatal(err)
+		}
+		w.start(t, g, connect())
+	}
 	for kill := range kills(t) {
 		g := b.on(t, "")
 		if kill > 0 && random.IntN(5) == 0 { // the next cut comes while the one before is recovered from
@@ -40,17 +53,22 @@ func TestAcknowledgedWritesSurvivePowerCuts(t *testing.T) {
 			t.Logf("power cut %d, during the start", kill+1)
 			continue
 		}
-		b.ready(t, g)
-		look(t, l, found, b.connect(t, g))
-		before := l.acknowledged.Load()
+		begin(g)
+		before, told := l.acknowledged.Load(), w.told
 		l.cut(t, g, b.connect(t, g), nil, writers, after(random))
 		b.off(t, g)
-		t.Logf("power cut %d, after %d operations were acknowledged", kill+1, l.acknowledged.Load()-before)
+		w.hear(t, g.Lines())
+		t.Logf("power cut %d, after %d operations were acknowledged, and %d to the guest", kill+1, l.acknowledged.Load()-before, w.told-told)
 	}
 	g := b.on(t, "")
-	b.ready(t, g)
-	look(t, l, found, b.connect(t, g))
+	begin(g)
 	b.restart(t, g, l, found, random)
+	w.power(t, b.connect(t, g)(), generated.ResetTypeForceOff)
+	look(t, l, found, b.connect(t, g))
+	w.hear(t, g.Lines())
+	if err := w.judge(t.Context(), b.connect(t, g)(), found); err != nil {
+		t.Fatal(err)
+	}
 	g.PowerOff(t)
 }
 

@@ -22,7 +22,7 @@ type state struct {
 
 	audit    uint64            // position of the newest row read
 	digest   string            // of that row
-	outcomes map[string]uint64 // "OPERATION OUTCOME DOMAIN" -> rows
+	outcomes map[string]uint64 // "OPERATION OUTCOME DOMAIN" -> requests
 }
 
 type domainState struct {
@@ -70,7 +70,7 @@ func (s *state) read(ctx context.Context, port generated.Port) error {
 
 func (s *state) readDomain(ctx context.Context, port generated.Port, name string, d *domainState) error {
 	call := generated.Call{Domain: name}
-	if name != privileged {
+	if name != privileged && name != machineName { // which have others
 		reply, err := port.GetAttributes(ctx, call, &generated.GetAttributesRequest{Name: []string{assetTag, location, bootDelay}})
 		if err != nil {
 			return err
@@ -135,7 +135,7 @@ func (s *state) readAudit(ctx context.Context, port generated.Port) error {
 				return fmt.Errorf("audit row %d is another than it was", at)
 			case at > s.audit:
 				s.audit, s.digest = at, r.Digest
-				s.outcomes[fmt.Sprintf("%s %s %s", r.Operation, *r.AuditOutcome, r.Domain)]++
+				s.outcomes[fmt.Sprintf("%s %s %s", r.Operation, *r.AuditOutcome, r.Domain)] += max(uint64(r.RepeatCount), 1)
 			}
 		}
 	}

@@ -28,6 +28,7 @@ type Machine struct {
 	resets   []generated.ResetType
 	closed   bool
 	targets  []generated.BootTarget
+	gone     bool
 }
 
 // Be sets the state of its power, and the resets that it can do.
@@ -80,6 +81,13 @@ func (m *Machine) Closed() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.closed
+}
+
+// Destroyed says whether what it kept was taken away, after it was closed.
+func (m *Machine) Destroyed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.gone
 }
 
 // What follows makes it an [smm.Machine].
@@ -155,5 +163,12 @@ func (m *Machine) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true
+	return nil
+}
+
+func (m *Machine) Destroy() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gone = m.closed
 	return nil
 }

@@ -61,16 +61,27 @@ func (b *Boot) Arrived(ctx context.Context) error {
 	return nil
 }
 
-// ExitBootServices writes down that the operating system has taken over. The phase itself need not be on disk: the door
-// keeps it as long as biosv lives, and biosv that is started anew takes every guest for one in its operating system. So a
-// disk that is full does not keep the guest from reading.
+// ExitBootServices writes down that the operating system has taken over. Nothing depends on that it is on disk: the door
+// keeps the phase as long as biosv lives, and biosv that is started anew takes every guest for one in its operating system
+// ([Boot.Found]). So a disk that is full does not keep the guest from reading.
 func (b *Boot) ExitBootServices(ctx context.Context) error {
-	if err := b.Supervisor.Report(ctx, smm.Event{
+	if err := b.Supervisor.Enter(ctx, generated.GuestPhaseOperatingSystem, smm.Event{
 		Severity: generated.EventSeverityOk, MessageID: "BiosV.1.0.OperatingSystemStarted", Message: "The firmware has handed the machine over to its operating system.",
 	}); err != nil {
 		b.Log.Error("that an operating system was started could not be written", "error", err)
 	}
 	return nil
+}
+
+// Found writes down that the guest counts as one in its operating system, because nobody listened for a while: whether boot
+// services have ended meanwhile cannot be known, and so it has the fewer rights.
+func (b *Boot) Found(ctx context.Context) {
+	if err := b.Supervisor.Enter(ctx, generated.GuestPhaseOperatingSystem, smm.Event{
+		Severity: generated.EventSeverityWarning, MessageID: "BiosV.1.0.GuestPhaseUnknown",
+		Message: "The service was away while the firmware ran. The guest counts as one in its operating system until the next start.",
+	}); err != nil {
+		b.Log.Error("the phase of a guest could not be written", "error", err)
+	}
 }
 
 // resetTypes are the names of EFI_RESET_TYPE (UEFI 2.10, 8.5.1).

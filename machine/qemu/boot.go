@@ -152,7 +152,7 @@ func (m *Machine) find(ctx context.Context) (*boot, error) {
 		p.forget()
 		return nil, errors.Join(err, l.Close())
 	}
-	// Whether boot services have ended while nobody listened cannot be known: the guest has the fewer rights.
+	b.Found(ctx)
 	b.answer(only(l, p.pid), true)
 	if _, err := b.asked(ctx); err != nil {
 		m.log.Warn("a machine that runs does not answer yet", "error", err)

@@ -90,12 +90,12 @@ func (f *fake) run() error {
 	if err := become(os.Args); err != nil {
 		return err
 	}
-	go f.accept(monitor)
 	if strings.Contains(strings.Join(os.Args, " "), "-tpmdev emulator") {
 		if f.tpm, err = switchOn(); err != nil {
 			return err
 		}
 	}
+	go f.accept(monitor) // as QEMU does, when its devices are there
 	for {
 		conn, err := control.Accept()
 		if err != nil {

@@ -275,7 +275,7 @@ func (m *machine) plain(words []string) *plain {
 		conn, err = net.Dial("unix", filepath.Join(dir, "console"))
 		return err == nil
 	})
-	p.console = guest.Console(m, watched{conn, make(chan struct{})})
+	p.console = guest.Console(m, &watched{Conn: conn, closed: make(chan struct{})})
 	return p
 }
 

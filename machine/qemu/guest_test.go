@@ -42,6 +42,8 @@ type house struct {
 	*testing.T
 	service *testbed.Service
 	images  string
+	biosv   string                     // the program; empty means that it is built
+	path    string                     // folder that QEMU is looked for in first; empty means that there is none
 	seen    map[string]map[string]bool // values of attributes that made a difference in a guest
 }
 
@@ -56,37 +58,53 @@ func (h *house) saw(attribute, value string) {
 	h.seen[attribute][value] = true
 }
 
+// newHouse starts a service, which has a kernel and an initrd for its machines.
 func newHouse(t *testing.T) *house {
 	t.Helper()
 	h := &house{T: t, images: t.TempDir()}
-	files := map[string]string{}
-	for name, source := range map[string]string{"/bin/efivars": "./vbios/testdata/efivars", "/bin/crash": "./machine/qemu/testdata/crash", "/bin/watchdog": "./machine/qemu/testdata/watchdog"} {
-		files[name] = filepath.Join(t.TempDir(), "program")
-		build := exec.Command("go", "build", "-o", files[name], source)
-		build.Dir, build.Env = testbed.Root, append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
-	kernel := guest.Image(t, guest.Config{
-		Modules: []string{"efivarfs", "pvpanic-mmio", "i6300esb", "button", "evdev", "virtio_pci", "virtio_balloon"}, Files: files,
-		Script: []string{"run /bin/efivars save /proc/tty/driver/serial Ports-" + vendor}, // also where there is no console
-	}, filepath.Join(h.images, "initrd"))
-	content, err := os.ReadFile(kernel)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(h.images, "kernel"), content, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	h.initrd("initrd", "run /bin/efivars save /proc/tty/driver/serial Ports-"+vendor) // also where there is no console
 	h.serve("")
 	return h
+}
+
+// initrd makes an image for machines whose guests begin with a script.
+func (h *house) initrd(name string, script ...string) {
+	h.Helper()
+	files := map[string]string{}
+	for name, source := range map[string]string{"/bin/efivars": "./vbios/testdata/efivars", "/bin/root": "./vbios/testdata/root", "/bin/crash": "./machine/qemu/testdata/crash", "/bin/watchdog": "./machine/qemu/testdata/watchdog"} {
+		files[name] = filepath.Join(h.TempDir(), "program")
+		h.run(append(os.Environ(), "CGO_ENABLED=0"), "go", "build", "-o", files[name], source)
+	}
+	kernel := guest.Image(h, guest.Config{
+		Modules: []string{"efivarfs", "pvpanic-mmio", "i6300esb", "button", "evdev", "virtio_pci", "virtio_balloon", "virtio_blk"}, Files: files, Script: script,
+	}, filepath.Join(h.images, name))
+	content, err := os.ReadFile(kernel)
+	if err != nil {
+		h.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(h.images, "kernel"), content, 0o600); err != nil {
+		h.Fatal(err)
+	}
+}
+
+// run runs a program in the root of the tree, with an environment.
+func (h *house) run(env []string, program string, args ...string) {
+	h.Helper()
+	cmd := exec.Command(guest.Tool(h, program), args...)
+	cmd.Dir, cmd.Env = testbed.Root, env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		h.Fatalf("%s: %v\n%s", program, err, out)
+	}
 }
 
 // serve starts the service, over the data of the one before.
 func (h *house) serve(data string) {
 	h.Helper()
-	h.service = testbed.Start(h.T, testbed.Options{Data: data, Args: []string{"--tpm", "software", "--pool", "images=" + h.images}})
+	o := testbed.Options{Program: h.biosv, Data: data, Args: []string{"--tpm", "software", "--pool", "images=" + h.images}}
+	if h.path != "" {
+		o.Env = []string{"PATH=" + h.path + ":" + os.Getenv("PATH")}
+	}
+	h.service = testbed.Start(h.T, o)
 }
 
 // machine is one of them.
@@ -94,13 +112,15 @@ type machine struct {
 	*house
 	name    string
 	console *guest.Guest
-	closed  chan struct{} // when the console is
+	closed  chan struct{}     // when the console is
+	heard   func(line string) // is told what the console says, if it is not nil
 }
+
+func image(name string) *generated.ImageName { return new(generated.ImageName("images/" + name)) }
 
 // create makes a machine that starts the tests' kernel, unless it is made otherwise.
 func (h *house) create(name string, otherwise ...func(*generated.CreateDomainRequest)) *machine {
 	h.Helper()
-	image := func(name string) *generated.ImageName { return new(generated.ImageName("images/" + name)) }
 	request := &generated.CreateDomainRequest{
 		Name: new(generated.DomainName(name)), DomainKind: new(generated.DomainKindQemu), MemoryMiB: new(generated.MemoryMiB(256)),
 		KernelImage: image("kernel"), InitrdImage: image("initrd"), KernelArguments: arguments,
@@ -185,14 +205,27 @@ func (m *machine) within(most time.Duration, what string, so func() bool) {
 	}
 }
 
-// watched tells when its reader sees the end.
+// watched tells when its reader sees the end, and the lines that it sees.
 type watched struct {
 	net.Conn
 	closed chan struct{}
+	line   []byte // the beginning of the next one
+	heard  func(string)
 }
 
-func (w watched) Read(b []byte) (int, error) {
+func (w *watched) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
+	if w.heard != nil {
+		w.line = append(w.line, b[:n]...)
+		for {
+			line, rest, whole := bytes.Cut(w.line, []byte("\n"))
+			if !whole {
+				break
+			}
+			w.heard(strings.TrimSpace(string(line)))
+			w.line = rest
+		}
+	}
 	if err != nil {
 		select {
 		case <-w.closed:
@@ -231,19 +264,24 @@ func (m *machine) connect() {
 		return err == nil
 	})
 	m.closed = make(chan struct{})
-	m.console = guest.Console(m, watched{conn, m.closed})
+	m.console = guest.Console(m, &watched{Conn: conn, closed: m.closed, heard: m.heard})
 }
 
 // leave has the guest leave, and gives the time when its console was closed.
 func (m *machine) leave(command string) time.Time {
 	m.Helper()
 	m.console.Tell(m, command)
+	m.awaitEnd(command)
+	return time.Now()
+}
+
+func (m *machine) awaitEnd(command string) {
+	m.Helper()
 	select {
 	case <-m.closed:
 	case <-time.After(60 * time.Second):
 		m.Fatalf("it did not leave by %s", command)
 	}
-	return time.Now()
 }
 
 // read gives what the guest's file of a variable has, or the name of the error.
@@ -264,12 +302,16 @@ func (m *machine) write(name string, value []byte) {
 
 func (m *machine) set(name string, value []byte) {
 	m.Helper()
-	if _, err := m.service.Admin(m).SetVariable(m.Context(), m.call(), &generated.SetVariableRequest{
-		Name: new(generated.VariableName(name)), VendorGuid: new(generated.VendorGuid(vendor)), VariableData: value,
-		VariableAttribute: []*generated.VariableAttribute{
-			new(generated.VariableAttributeNonVolatile), new(generated.VariableAttributeBootServiceAccess), new(generated.VariableAttributeRuntimeAccess),
-		},
-	}); err != nil {
+	m.setWith(name, value, generated.VariableAttributeNonVolatile, generated.VariableAttributeBootServiceAccess, generated.VariableAttributeRuntimeAccess)
+}
+
+func (m *machine) setWith(name string, value []byte, attributes ...generated.VariableAttribute) {
+	m.Helper()
+	request := &generated.SetVariableRequest{Name: new(generated.VariableName(name)), VendorGuid: new(generated.VendorGuid(vendor)), VariableData: value}
+	for _, a := range attributes {
+		request.VariableAttribute = append(request.VariableAttribute, &a)
+	}
+	if _, err := m.service.Admin(m).SetVariable(m.Context(), m.call(), request); err != nil {
 		m.Fatal(err)
 	}
 }
@@ -333,6 +375,14 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 	ready(one, two)
 	t.Logf("both were ready after %s", time.Since(began))
 
+	t.Run("their operating systems run", func(t *testing.T) {
+		for _, m := range []*machine{one, two} {
+			reply, err := h.service.Admin(t).GetPowerState(t.Context(), m.call(), &generated.GetPowerStateRequest{})
+			if err != nil || reply.GuestPhase == nil || *reply.GuestPhase != generated.GuestPhaseOperatingSystem {
+				t.Errorf("the phase of %s is %v, %v", m.name, reply, err)
+			}
+		}
+	})
 	t.Run("each has a user of its own, who opens nothing of others", func(t *testing.T) {
 		if os.Geteuid() != 0 {
 			for _, m := range []*machine{one, two} {

@@ -37,6 +37,7 @@ type bench struct {
 	events     []string // ids
 	taken      []string // what the firmware had written
 	inside     []bool   // of each door
+	phase      generated.GuestPhase
 }
 
 func newBench(t *testing.T) *bench {
@@ -117,6 +118,13 @@ func (b *bench) Starting(context.Context) (smm.Settings, error) {
 	return nil, b.refuse
 }
 
+func (b *bench) Enter(_ context.Context, phase generated.GuestPhase, _ smm.Event) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.phase = phase
+	return nil
+}
+
 func (b *bench) Report(_ context.Context, e smm.Event) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -190,9 +198,9 @@ func (b *bench) end(reason firmware.End) {
 
 func (b *bench) eventually(what string, so func() bool) {
 	b.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			b.Fatalf("it is not so: %s", what)
+			b.Fatalf("it is not so: %s; the log tells of %q", what, b.told())
 		}
 	}
 }
@@ -340,6 +348,9 @@ func TestAMachineOutlivesWhoStartedIt(t *testing.T) {
 	}
 	if !slices.Equal(b.inside, []bool{false, true}) {
 		t.Errorf("its guest counts as one in its operating system: %t", b.inside)
+	}
+	if b.phase != generated.GuestPhaseOperatingSystem {
+		t.Errorf("its guest is kept to be in the phase %q", b.phase)
 	}
 	for _, row := range []struct {
 		reason firmware.End
@@ -608,7 +619,7 @@ func TestWhatTheGuestSaysOfItsBoot(t *testing.T) {
 	if !slices.Equal(b.taken, []string{"rendered/written"}) {
 		t.Errorf("%q was taken over", b.taken)
 	}
-	if told := b.told(); !slices.Equal(told, []string{"OperatingSystemStarted", "ResetRequested"}) {
+	if told := b.told(); !slices.Equal(told, []string{"ResetRequested"}) || b.phase != generated.GuestPhaseOperatingSystem {
 		t.Errorf("the log tells of %q", told)
 	}
 	b.say(`event {"event": "GUEST_PANICKED", "data": {"action": "pause"}}`)

@@ -81,6 +81,10 @@ func (s *supervised) Starting(ctx context.Context) (smm.Settings, error) {
 	return s.settings, ctx.Err()
 }
 
+func (s *supervised) Enter(context.Context, generated.GuestPhase, smm.Event) error {
+	panic("a simulated machine has no guest")
+}
+
 func (s *supervised) Report(_ context.Context, e smm.Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

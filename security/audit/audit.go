@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"biosv/store"
@@ -62,10 +63,14 @@ type Log struct {
 
 	mu    sync.Mutex
 	right mark // up to where [Log.Verify] found the chain right
+
+	budgeting sync.Mutex
+	budgets   map[string]*budget // by domain
+	counted   atomic.Bool        // something may wait for [Log.Settle]
 }
 
 // New makes a Log.
-func New(clock func() time.Time) *Log { return &Log{clock: clock} }
+func New(clock func() time.Time) *Log { return &Log{clock: clock, budgets: map[string]*budget{}} }
 
 func rows(tx *store.Tx) *store.Bucket { return tx.Bucket(bucket, "rows") }
 

@@ -20,11 +20,16 @@ func (s *Server) answer(ctx context.Context, f *frame.Frame) ([]byte, error) {
 	badName := errors.Is(err, frame.ErrName)
 	switch {
 	case err != nil && !badName, f.Phase > frame.OperatingSystem:
+		s.vain.refused()
 		return refuse(f, frame.NotUnderstood), nil
 	case f.Kind == frame.Hello: // it may come from a driver that has started anew, with any number
 	case f.Session != s.session:
+		if s.strange++; s.strange > repeats {
+			s.vain.refused()
+		}
 		return refuse(f, frame.UnknownSession), nil
 	case int32(f.Sequence-s.last.request.sequence) <= 0:
+		s.vain.refused()
 		return refuse(f, frame.OldSequence), nil
 	}
 	cost := int64(requestCost)
@@ -47,6 +52,9 @@ func (s *Server) answer(ctx context.Context, f *frame.Frame) ([]byte, error) {
 	s.last.request, s.last.answer = this, encode(f, a)
 	return s.last.answer, nil
 }
+
+// repeats is how often a driver sends a request that does not know yet that another process answers.
+const repeats = 4
 
 // identity is what makes two frames the same request.
 type identity struct {

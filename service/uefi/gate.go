@@ -50,7 +50,12 @@ func (g *Gate) call(ctx context.Context, phase frame.Phase) (generated.Call, err
 			return generated.Call{}, err
 		}
 	}
-	return generated.Call{ID: uuid.NewString(), Principal: g.guest, Door: security.DoorUEFI, Phase: phases[phase], Domain: g.domain}, nil
+	return Call(g.guest, g.domain, phase), nil
+}
+
+// Call is a call that the guest of a domain makes in a phase.
+func Call(guest security.Principal, domain string, phase frame.Phase) generated.Call {
+	return generated.Call{ID: uuid.NewString(), Principal: guest, Door: security.DoorUEFI, Phase: phases[phase], Domain: domain}
 }
 
 // arrive tells the machine, once, that its firmware asks here.

@@ -48,13 +48,15 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // pacedReader lets every byte have its cost, also those that are no frame.
 type pacedReader struct {
-	ctx  context.Context
-	r    io.Reader
-	pace *pace
+	ctx    context.Context
+	r      io.Reader
+	pace   *pace
+	before func() // is called before each reading
 }
 
 // Read reads.
 func (r *pacedReader) Read(b []byte) (int, error) {
+	r.before()
 	n, err := r.r.Read(b)
 	if waited := r.pace.spend(r.ctx, int64(n)); waited != nil {
 		return 0, waited

@@ -61,6 +61,9 @@ type Config struct {
 	Services Services
 	Phase    frame.Phase // that the guest is in
 	Log      *slog.Logger
+	// Noise is told what the guest said in vain since it was last told, once a minute at most and when a connection
+	// ends. Nobody is told where it is nil.
+	Noise func(ctx context.Context, phase frame.Phase, n Noise)
 }
 
 // Server answers one guest. Its methods can be called at once.
@@ -69,10 +72,12 @@ type Server struct {
 	log      *slog.Logger
 	session  uint32
 	pace     *pace
+	vain     *vain
 
-	mu    sync.Mutex // held while a connection is served
-	phase frame.Phase
-	last  struct { // that was acted upon
+	mu      sync.Mutex // held while a connection is served
+	phase   frame.Phase
+	strange int      // frames of another session, on this connection
+	last    struct { // that was acted upon
 		request identity
 		answer  []byte // as it was sent
 	}
@@ -80,7 +85,7 @@ type Server struct {
 
 // New makes a Server.
 func New(c Config) *Server {
-	return &Server{services: c.Services, phase: c.Phase, log: c.Log, session: newSession(), pace: newPace()}
+	return &Server{services: c.Services, phase: c.Phase, log: c.Log, session: newSession(), pace: newPace(), vain: newVain(c.Noise)}
 }
 
 // newSession draws what tells a Server from those before it, which may have acted upon requests that this one does not
@@ -103,7 +108,11 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 	defer s.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	d := frame.NewDecoder(&pacedReader{ctx, conn, s.pace})
+	s.strange = 0
+	r := &pacedReader{ctx: ctx, r: conn, pace: s.pace}
+	d := frame.NewDecoder(r)
+	r.before = func() { s.vain.hear(ctx, s.phase, d.Noise()) }
+	defer func() { s.vain.end(context.WithoutCancel(ctx), s.phase, d.Noise()) }()
 	for {
 		f, err := d.Next()
 		if err != nil {

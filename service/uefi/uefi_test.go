@@ -455,6 +455,81 @@ func TestNoiseIsPassedOver(t *testing.T) {
 	}
 }
 
+func TestNoiseIsToldOnceAMinute(t *testing.T) {
+	t.Parallel()
+	var told []Noise
+	now := time.Unix(1, 0)
+	v := &vain{tell: func(_ context.Context, _ frame.Phase, n Noise) { told = append(told, n) }, now: func() time.Time { return now }}
+	hear := func(pieces, bytes uint64) {
+		v.hear(t.Context(), frame.OperatingSystem, frame.Noise{Pieces: pieces, Bytes: bytes})
+	}
+	hear(0, 0)
+	hear(1, 6)
+	for i := range uint64(9) {
+		hear(1+i, 6+3*i)
+	}
+	v.refused()
+	now = now.Add(noiseTime)
+	hear(10, 33)
+	hear(10, 33)
+	v.end(t.Context(), frame.OperatingSystem, frame.Noise{Pieces: 11, Bytes: 41}) // and then another connection
+	hear(0, 0)
+	now = now.Add(noiseTime)
+	hear(1, 5)
+	noise := func(pieces, bytes uint64) frame.Noise { return frame.Noise{Pieces: pieces, Bytes: bytes} }
+	if want := []Noise{{noise(1, 6), 0}, {noise(9, 27), 1}, {noise(1, 8), 0}, {noise(1, 5), 0}}; !cmp.Equal(told, want) {
+		t.Errorf("it is told %+v; want %+v", told, want)
+	}
+}
+
+func TestWhatAGuestSaysInVainIsTold(t *testing.T) {
+	t.Parallel()
+	s := newSetup()
+	var told Noise
+	s.server.vain.tell = func(_ context.Context, _ frame.Phase, n Noise) {
+		told.Pieces, told.Bytes, told.Refused = told.Pieces+n.Pieces, told.Bytes+n.Bytes, told.Refused+n.Refused
+	}
+	d, hang := s.dial(t)
+	d.hello(t)
+	if _, err := d.conn.Write([]byte("~login:~")); err != nil {
+		t.Fatal(err)
+	}
+	d.ask(t, &frame.GetVariableRequest{Name: "Known"})
+	if got := d.send(t, &frame.GetVariableRequest{Name: "Unknown"}); !refused(got, frame.OldSequence) {
+		t.Errorf("%+v", got)
+	}
+	d.sequence++
+	if got := d.sendFrame(t, frame.Frame{Kind: 0x42, Session: d.session, Sequence: d.sequence}); !refused(got, frame.NotUnderstood) {
+		t.Errorf("%+v", got)
+	}
+	for range repeats + 3 {
+		d.sequence++
+		if got := d.sendFrame(t, frame.Frame{Kind: frame.ExitBootServices, Session: d.session + 1, Sequence: d.sequence}); !refused(got, frame.UnknownSession) {
+			t.Errorf("%+v", got)
+		}
+	}
+	hang()
+	if want := (Noise{frame.Noise{Pieces: 1, Bytes: 6}, 5}); told != want {
+		t.Errorf("it is told %+v; want %+v", told, want)
+	}
+}
+
+// A driver that was not told that another process answers makes no noise.
+func TestADriverMakesNoNoise(t *testing.T) {
+	t.Parallel()
+	s := newSetup()
+	s.server.vain.tell = func(_ context.Context, _ frame.Phase, n Noise) { t.Errorf("%+v", n) }
+	d, hang := s.dial(t)
+	for range repeats {
+		if got := d.ask(t, &frame.GetVariableRequest{Name: "Known"}); !refused(got, frame.UnknownSession) {
+			t.Errorf("%+v", got)
+		}
+	}
+	d.hello(t)
+	d.ask(t, &frame.GetVariableRequest{Name: "Known"})
+	hang()
+}
+
 func TestServingEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	for name, guest := range map[string]func(net.Conn){

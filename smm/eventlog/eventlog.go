@@ -52,8 +52,7 @@ func (l *Ledger) Record(tx *store.Tx, e smm.Entry) error {
 			return err
 		}
 	}
-	_, err := l.log.Append(tx, row(e))
-	return err
+	return l.log.Record(tx, row(e))
 }
 
 // Note writes a row for a request that changed nothing.

@@ -58,7 +58,15 @@ func (f *Function) GetPowerState(ctx context.Context, call generated.Call, _ *ge
 	for _, how := range allowed(m, state) {
 		reply.AllowedResetType = append(reply.AllowedResetType, new(how))
 	}
-	return reply, nil
+	if _, asks := m.(smm.Firmware); !asks || state != generated.PowerStateOn && state != generated.PowerStatePaused {
+		return reply, nil
+	}
+	return reply, f.bios.View(ctx, call, func(tx *smm.Tx) error {
+		if phase := tx.Phase(); phase != "" {
+			reply.GuestPhase = &phase
+		}
+		return nil
+	})
 }
 
 // ResetSystem lets the machine act.

@@ -54,6 +54,42 @@ var sense = map[generated.PowerState][]generated.ResetType{
 	generated.PowerStatePaused:      {generated.ResetTypeForceOff, generated.ResetTypeForceRestart},
 }
 
+func TestThePhaseIsToldOfAGuestThatRuns(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	m := b.Fake("demo")
+	told := func(state generated.PowerState) string {
+		m.Be(state)
+		reply, err := b.GetPowerState(t.Context(), b.LocalCall("demo"), &generated.GetPowerStateRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reply.GuestPhase == nil {
+			return ""
+		}
+		return string(*reply.GuestPhase)
+	}
+	if phase := told(generated.PowerStateOn); phase != "" {
+		t.Errorf("a guest that was never started is in the phase %s", phase)
+	}
+	if _, err := m.Supervisor.Starting(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if phase := told(generated.PowerStateOn); phase != "BootServices" {
+		t.Errorf("after the start the phase is %s", phase)
+	}
+	if err := m.Supervisor.Enter(t.Context(), generated.GuestPhaseOperatingSystem, smm.Event{MessageID: "m"}); err != nil {
+		t.Fatal(err)
+	}
+	for state, want := range map[generated.PowerState]string{
+		generated.PowerStateOn: "OperatingSystem", generated.PowerStatePaused: "OperatingSystem", generated.PowerStateOff: "", generated.PowerStatePoweringOn: "",
+	} {
+		if phase := told(state); phase != want {
+			t.Errorf("while the power is %s the phase is %q", state, phase)
+		}
+	}
+}
+
 func TestEveryResetInEveryState(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

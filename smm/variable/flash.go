@@ -158,6 +158,9 @@ func (f *Function) replace(tx *smm.Tx, i *imported) (e smm.Event, err error) {
 // ImportVariables puts a flash in place of the variables of a machine that is off. A machine that runs has read its
 // flash, and keeps variables of its own that no flash has: under it, nothing is replaced.
 func (f *Function) ImportVariables(ctx context.Context, call generated.Call, request *generated.ImportVariablesRequest) (*generated.ImportVariablesReply, error) {
+	if len(request.VariableStore) > flash.MaxSize {
+		return nil, fault.LimitExceeded(fault.TooLarge, "VariableStore", flash.MaxSize, "The variable store is larger than %d bytes.", flash.MaxSize)
+	}
 	i, err := f.read(call.Domain, request.VariableStore)
 	if errors.Is(err, errStore) {
 		return nil, fault.Integrity(fault.DamagedStore, "/ImportVariables/VariableStore", "The file is %v.", err)

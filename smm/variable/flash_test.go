@@ -167,6 +167,10 @@ func TestImportIsRefusedAndChangesNothing(t *testing.T) {
 	if !errors.As(err, damaged) || (*damaged).Code != "DamagedVariableStore" || !strings.Contains((*damaged).Message, "truncated") {
 		t.Errorf("a damaged store: %v", err)
 	}
+	large := new(*generated.LimitExceededFault)
+	if _, err := b.importing(make([]byte, flash.MaxSize+1)); !errors.As(err, large) || (*large).Code != "TooLarge" {
+		t.Errorf("one that is too large: %v", err)
+	}
 	_, err = b.importing(big)
 	status(t, err, "EFI_INVALID_PARAMETER")
 	b.Fake("demo").Be(generated.PowerStateOff)
@@ -183,6 +187,32 @@ func TestImportIsRefusedAndChangesNothing(t *testing.T) {
 	}
 	if after := b.export(); !bytes.Equal(after.VariableStore, before.VariableStore) {
 		t.Error("something changed")
+	}
+}
+
+// What firmware would make of an interrupted write is made of it here, and told: the old value of a variable that was
+// being replaced is there, and the new one that was never written to its end is not.
+func TestImportTellsWhatIsLeftOut(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	one := func(data string) flash.Variable {
+		return flash.Variable{Key: services.Key{Vendor: efi.MustGUID(string(vendor)), Name: "Torn"}, Variable: services.Variable{Attributes: efi.NonVolatile | efi.BootServiceAccess, Data: []byte(data)}}
+	}
+	counter := one("counted")
+	counter.Name, counter.Attributes = "Counted", counter.Attributes|efi.Reserved10
+	file, err := flash.Render([]flash.Variable{one("old!"), one("new!"), counter})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const state, old, next = 2, 100, 60 + 10 + 4 + 2   // where the state is in a header, the first variable, and the next behind it
+	file[old+state], file[old+next+state] = 0x3e, 0x7f // in-deleted-transition, and header-valid-only
+	reply, err := b.importing(file)
+	if err != nil || reply.VariableCount != 2 || len(reply.ImportNote) != 2 || !strings.Contains(reply.ImportNote[0], "was never written to its end") ||
+		!strings.Contains(reply.ImportNote[1], "is authenticated by counter") {
+		t.Fatalf("%+v: %v", reply, err)
+	}
+	if got, err := b.get("Torn", new(vendor)); err != nil || string(got.VariableData) != "old!" {
+		t.Errorf("%+v: %v", got, err)
 	}
 }
 

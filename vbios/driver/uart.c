@@ -37,11 +37,18 @@ void line_close(line *l) {
 	out8(LCR, l->lcr);
 }
 
+// wait_for tells whether the line can do what is wanted, in time. Somebody in the guest may have asked much and read
+// nothing: then the other side takes nothing more before its answers are read. They are nobody's, and are dropped.
 static int wait_for(line *l, u8 what) {
-	while (!(in8(LSR) & what))
+	for (;;) {
+		u8 can = in8(LSR);
+		if (can & what)
+			return 1;
+		if (can & CAN_RECEIVE)
+			in8s(DATA, l->came, sizeof l->came);
 		if (l->late || watch_past(&l->watch, l->until))
 			return !(l->late = 1);
-	return 1;
+	}
 }
 
 // An empty transmitter takes as many bytes as its FIFO has.

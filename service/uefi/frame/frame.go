@@ -137,18 +137,22 @@ func appendEscaped(b, data []byte) []byte {
 type Decoder struct {
 	r     *bufio.Reader
 	data  []byte // what came since the last flag, without escapes
-	noise uint64
+	noise Noise
 }
+
+// Noise is what was passed over: pieces between two flags that are no frame, and how many bytes of them came.
+type Noise struct{ Pieces, Bytes uint64 }
 
 // NewDecoder makes a Decoder.
 func NewDecoder(r io.Reader) *Decoder { return &Decoder{r: bufio.NewReader(r)} }
 
-// Noise counts what was passed over: pieces between two flags that are no frame.
-func (d *Decoder) Noise() uint64 { return d.noise }
+// Noise counts what was passed over so far. What is still coming counts when it is longer than a frame can be.
+func (d *Decoder) Noise() Noise { return d.noise }
 
 // Next gives the next frame, whose body is good until Next is called again, or the error of the reader that is below.
 func (d *Decoder) Next() (*Frame, error) {
 	d.data = d.data[:0]
+	came := uint64(0) // since the last flag, as long as it may be a frame
 	for escaped, long := false, false; ; {
 		c, err := d.r.ReadByte()
 		switch {
@@ -157,20 +161,35 @@ func (d *Decoder) Next() (*Frame, error) {
 		case c == flag:
 			if f := d.frame(); f != nil && !escaped && !long {
 				return f, nil
-			} else if len(d.data) > 0 || escaped {
-				d.noise++
 			}
-			d.data, escaped, long = d.data[:0], false, false
-		case long, c == nothing:
-		case c == escape:
-			escaped = true
+			d.noise.add(came)
+			d.data, escaped, long, came = d.data[:0], false, false, 0
+		case c == nothing:
+		case long:
+			d.noise.Bytes++
 		default:
+			came++
+			if c == escape {
+				escaped = true
+				continue
+			}
 			if escaped {
 				c, escaped = c^flip, false
 			}
 			d.data = append(d.data, c^mask)
-			long = len(d.data) > headerSize+BodyMost+checkSize
+			if long = len(d.data) > headerSize+BodyMost+checkSize; long {
+				d.noise.add(came)
+				came = 0
+			}
 		}
+	}
+}
+
+// add adds a piece.
+func (n *Noise) add(bytes uint64) {
+	if bytes > 0 {
+		n.Pieces++
+		n.Bytes += bytes
 	}
 }
 

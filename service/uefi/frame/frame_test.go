@@ -125,7 +125,7 @@ func TestADecoderFindsFramesInNoise(t *testing.T) {
 	for name, c := range map[string]struct {
 		stream []byte
 		want   []uint32
-		noise  uint64
+		noise  uint64 // pieces
 	}{
 		"nothing between":         {stream(one, two), []uint32{1, 2}, 0},
 		"one flag between":        {stream(whole[:len(whole)-1], two), []uint32{1, 2}, 0},
@@ -140,7 +140,7 @@ func TestADecoderFindsFramesInNoise(t *testing.T) {
 		"damaged":                 {stream(damaged, two), []uint32{2}, 1},
 		"of another version":      {stream(version, two), []uint32{2}, 1},
 		"too long":                {stream(long, two), []uint32{2}, 1},
-		"never ends":              {stream("~", strings.Repeat("x", 2*BodyMost)), nil, 0},
+		"never ends":              {stream("~", strings.Repeat("x", 2*BodyMost)), nil, 1},
 		"a frame within another":  {stream(Frame{Kind: SetVariable, Sequence: 9, Body: whole}), []uint32{9}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -156,8 +156,8 @@ func TestADecoderFindsFramesInNoise(t *testing.T) {
 				}
 				got = append(got, f.Sequence)
 			}
-			if !cmp.Equal(got, c.want) || d.Noise() != c.noise {
-				t.Errorf("found %v with %d pieces of noise; there are %v, with %d", got, d.Noise(), c.want, c.noise)
+			if !cmp.Equal(got, c.want) || d.Noise().Pieces != c.noise {
+				t.Errorf("found %v with %d pieces of noise; there are %v, with %d", got, d.Noise().Pieces, c.want, c.noise)
 			}
 		})
 	}
@@ -250,4 +250,24 @@ func FuzzParseAnswer(f *testing.F) {
 			t.Fatalf("kind %d, % x reads %+v, which is % x", kind, body, a, again)
 		}
 	})
+}
+
+func TestBytesOfNoiseAreCounted(t *testing.T) {
+	t.Parallel()
+	frame := (&Frame{Kind: Hello}).AppendTo(nil)
+	for stream, want := range map[string]Noise{
+		string(frame) + "~~":                      {},
+		"login: " + string(frame) + "}~abc\x00d~": {Pieces: 3, Bytes: 7 + 1 + 4},
+		"~" + strings.Repeat("x", 2*BodyMost):     {Pieces: 1, Bytes: 2 * BodyMost}, // it is counted though it goes on
+	} {
+		d := NewDecoder(strings.NewReader(stream))
+		for {
+			if _, err := d.Next(); err != nil {
+				break
+			}
+		}
+		if d.Noise() != want {
+			t.Errorf("of %.40q, %+v was passed over; it is %+v", stream, d.Noise(), want)
+		}
+	}
 }

@@ -21,8 +21,10 @@ const Size = 0x84000
 // Capacity is how many bytes of variables the store of that size takes, each with its header and to whole words.
 const Capacity = storeEnd - volumeHeader - storeHeader
 
+// MaxSize is the most bytes that a file may have which is read.
+const MaxSize = 16 << 20
+
 const (
-	maxSize       = 16 << 20 // bytes of a file that is read
 	block         = 0x1000
 	volumeHeader  = 0x48
 	storeHeader   = 28
@@ -55,8 +57,8 @@ type Store struct {
 // volume checks the firmware volume's header and gives where the variable store begins.
 func volume(b []byte) (int, error) {
 	switch {
-	case len(b) > maxSize:
-		return 0, fmt.Errorf("the file has %d bytes; %d are allowed", len(b), maxSize)
+	case len(b) > MaxSize:
+		return 0, fmt.Errorf("the file has %d bytes; %d are allowed", len(b), MaxSize)
 	case len(b) < volumeHeader+storeHeader:
 		return 0, fmt.Errorf("the file has %d bytes, less than the headers of a variable store", len(b))
 	case string(b[40:44]) != "_FVH":

@@ -6,6 +6,8 @@
 //	efivars write NAME-GUID HEX      attributes and data, in one write
 //	efivars save FILE NAME-GUID      makes a file the variable's data, which firmware and operating system may read
 //	efivars time NAME-GUID COUNT     how long a read takes on average
+//	efivars median NAME-GUID MS      reads for so long, and says how often, and the median and the longest time
+//	efivars storm GUID               writes for ever, and says of each write how it went and how long it took
 //	efivars log TEXT                 the lines of the kernel's log that have a text
 //	efivars hold DEVICE              reads a serial port for ever
 //	efivars reset                    resets the machine, a moment later
@@ -53,6 +55,10 @@ func run(args []string) error {
 		return write(args[2], fmt.Sprintf("07000000%x", text))
 	case len(args) == 3 && args[0] == "time":
 		return measure(args[1], args[2])
+	case len(args) == 3 && args[0] == "median":
+		return median(args[1], args[2])
+	case len(args) == 2 && args[0] == "storm":
+		return storm(args[1])
 	case len(args) == 2 && args[0] == "log":
 		return log(args[1])
 	case len(args) == 2 && args[0] == "hold":
