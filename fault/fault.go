@@ -57,6 +57,9 @@ const (
 	LastAdmin          Code = "LastAdmin"
 	DomainNotOff       Code = "DomainNotOff"
 	PrivilegedStays    Code = "PrivilegedDomainStays"
+	StillAttached      Code = "StillAttached"
+	NotAttached        Code = "NotAttached"
+	CannotAttach       Code = "CannotAttach"
 	RoleTooSmall       Code = "RoleTooSmall"
 	NotAnOperator      Code = "NotAnOperator"
 	OtherDomain        Code = "OtherDomain"
@@ -127,6 +130,9 @@ var messageIDs = map[Code]string{
 	LastAdmin:          "Base.1.19.ResourceCannotBeDeleted",
 	DomainNotOff:       "Base.1.19.ResourceCannotBeDeleted",
 	PrivilegedStays:    "Base.1.19.ResourceCannotBeDeleted",
+	StillAttached:      "Base.1.19.ResourceCannotBeDeleted",
+	NotAttached:        "Base.1.19.ActionNotSupported",
+	CannotAttach:       "Base.1.19.ActionNotSupported",
 	RoleTooSmall:       "Base.1.19.InsufficientPrivilege",
 	NotAnOperator:      "Base.1.19.InsufficientPrivilege",
 	OtherDomain:        "Base.1.19.InsufficientPrivilege",

@@ -319,6 +319,9 @@ const (
 
 	// A virtual machine under QEMU with UEFI firmware, whose variables BIOS.v answers.
 	DomainKindQemu DomainKind = "Qemu"
+
+	// A virtual machine of libvirt that was attached; libvirt keeps and starts it.
+	DomainKindLibvirt DomainKind = "Libvirt"
 )
 
 // Which network a virtual machine has.
@@ -709,6 +712,14 @@ type CreateDomainResponse CreateDomainReply
 type DestroyDomain DestroyDomainRequest
 
 type DestroyDomainResponse DestroyDomainReply
+
+type AttachDomain AttachDomainRequest
+
+type AttachDomainResponse AttachDomainReply
+
+type DetachDomain DetachDomainRequest
+
+type DetachDomainResponse DetachDomainReply
 
 type ListOperators ListOperatorsRequest
 
@@ -1293,6 +1304,12 @@ type Domain struct {
 
 	// What it was made with, where it is of kind Qemu.
 	VirtualMachine *VirtualMachine `xml:"VirtualMachine,omitempty" json:"VirtualMachine,omitempty"`
+
+	// Address of the machine that was attached, such as libvirt:qemu:///system/web1.
+	MachineAddress string `xml:"MachineAddress,omitempty" json:"MachineAddress,omitempty"`
+
+	// Why the machine that was attached is not what it is here, where somebody else changed it, restored it or moved it; absent where it is.
+	Diverged string `xml:"Diverged,omitempty" json:"Diverged,omitempty"`
 }
 
 type OperatorAccount struct {
@@ -2362,6 +2379,55 @@ type DestroyDomainReply struct {
 	Name *DomainName `xml:"Name,omitempty" json:"Name,omitempty"`
 }
 
+type AttachDomainRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 AttachDomain"`
+
+	// Address of the machine: libvirt:qemu:///system/NAME, with its name there.
+	MachineAddress string `xml:"MachineAddress,omitempty" json:"MachineAddress,omitempty"`
+
+	// Name of the domain; absent means the machine's own.
+	Name *DomainName `xml:"Name,omitempty" json:"Name,omitempty"`
+
+	// Whether nothing is to be changed; absent means no.
+	DryRun bool `xml:"DryRun,omitempty" json:"DryRun,omitempty"`
+}
+
+type AttachDomainReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 AttachDomainResponse"`
+
+	// The domain; absent where nothing was to be changed.
+	Domain *Domain `xml:"Domain,omitempty" json:"Domain,omitempty"`
+
+	// What people should know of it.
+	Note []string `xml:"Note,omitempty" json:"Note,omitempty"`
+
+	// What is changed in the machine's definition, as a unified difference of its XML.
+	Difference string `xml:"Difference,omitempty" json:"Difference,omitempty"`
+}
+
+type DetachDomainRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 DetachDomain"`
+
+	// Name of the domain.
+	Name *DomainName `xml:"Name,omitempty" json:"Name,omitempty"`
+
+	// Whether nothing is to be changed; absent means no.
+	DryRun bool `xml:"DryRun,omitempty" json:"DryRun,omitempty"`
+}
+
+type DetachDomainReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 DetachDomainResponse"`
+
+	// Its name.
+	Name *DomainName `xml:"Name,omitempty" json:"Name,omitempty"`
+
+	// What people should know of it.
+	Note []string `xml:"Note,omitempty" json:"Note,omitempty"`
+
+	// What is changed in the machine's definition, as a unified difference of its XML; empty where there is nothing to give back.
+	Difference string `xml:"Difference,omitempty" json:"Difference,omitempty"`
+}
+
 type ListOperatorsRequest struct {
 	XMLName xml.Name `xml:"urn:biosv:bios:v1 ListOperators"`
 }
@@ -2967,6 +3033,36 @@ type Bios interface {
 	DestroyDomain(request *DestroyDomainRequest) (*DestroyDomainReply, error)
 
 	DestroyDomainContext(ctx context.Context, request *DestroyDomainRequest) (*DestroyDomainReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	//   - ConflictFault
+	/* Takes a virtual machine of libvirt over as a domain: changes its definition so that its firmware asks here, and imports its UEFI variables. It takes effect at the next start of the machine. With DryRun nothing is changed, and the answer says what would be. */
+	AttachDomain(request *AttachDomainRequest) (*AttachDomainReply, error)
+
+	AttachDomainContext(ctx context.Context, request *AttachDomainRequest) (*AttachDomainReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	//   - ConflictFault
+	/* Gives a machine that was attached back: its definition without our changes, and its UEFI variables as they are now. It must be off. With DryRun nothing is changed, and the answer says what would be. */
+	DetachDomain(request *DetachDomainRequest) (*DetachDomainReply, error)
+
+	DetachDomainContext(ctx context.Context, request *DetachDomainRequest) (*DetachDomainReply, error)
 
 	// Error can be either of the following types:
 	//
@@ -3641,6 +3737,40 @@ func (service *bios) DestroyDomainContext(ctx context.Context, request *DestroyD
 
 func (service *bios) DestroyDomain(request *DestroyDomainRequest) (*DestroyDomainReply, error) {
 	return service.DestroyDomainContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) AttachDomainContext(ctx context.Context, request *AttachDomainRequest) (*AttachDomainReply, error) {
+	response := new(AttachDomainReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/AttachDomain", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) AttachDomain(request *AttachDomainRequest) (*AttachDomainReply, error) {
+	return service.AttachDomainContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) DetachDomainContext(ctx context.Context, request *DetachDomainRequest) (*DetachDomainReply, error) {
+	response := new(DetachDomainReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/DetachDomain", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) DetachDomain(request *DetachDomainRequest) (*DetachDomainReply, error) {
+	return service.DetachDomainContext(
 		context.Background(),
 		request,
 	)

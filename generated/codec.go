@@ -107,18 +107,22 @@ func operationOf(local []byte) *Operation {
 		return &Operations[32]
 	case "DestroyDomain":
 		return &Operations[33]
-	case "ListOperators":
+	case "AttachDomain":
 		return &Operations[34]
-	case "AddOperator":
+	case "DetachDomain":
 		return &Operations[35]
-	case "RemoveOperator":
+	case "ListOperators":
 		return &Operations[36]
-	case "GetAuditLog":
+	case "AddOperator":
 		return &Operations[37]
-	case "BackupState":
+	case "RemoveOperator":
 		return &Operations[38]
-	case "RestoreState":
+	case "GetAuditLog":
 		return &Operations[39]
+	case "BackupState":
+		return &Operations[40]
+	case "RestoreState":
+		return &Operations[41]
 	}
 	return nil
 }
@@ -1083,10 +1087,10 @@ func (v ThermalPolicy) String() string {
 // value that is right.
 func (v DomainKind) Check() (rule, expected string) {
 	switch v {
-	case DomainKindPrivileged, DomainKindSimulated, DomainKindQemu:
+	case DomainKindPrivileged, DomainKindSimulated, DomainKindQemu, DomainKindLibvirt:
 		return "", ""
 	}
-	return "cvc-enumeration-valid", "one of Privileged, Simulated, Qemu"
+	return "cvc-enumeration-valid", "one of Privileged, Simulated, Qemu, Libvirt"
 }
 
 func (v *DomainKind) decode(r *xmltext.Reader) {
@@ -2873,6 +2877,14 @@ func (m *Domain) decode(r *xmltext.Reader) {
 		v.decode(r)
 		m.VirtualMachine = v
 	}
+	if r.More("MachineAddress") {
+		v := r.String("string")
+		m.MachineAddress = v
+	}
+	if r.More("Diverged") {
+		v := r.String("string")
+		m.Diverged = v
+	}
 	r.Close()
 }
 
@@ -2909,6 +2921,12 @@ func (m *Domain) encode(w *xmltext.Writer) {
 		w.Open("VirtualMachine")
 		m.VirtualMachine.encode(w)
 		w.Close()
+	}
+	if m.MachineAddress != "" {
+		w.String("MachineAddress", m.MachineAddress)
+	}
+	if m.Diverged != "" {
+		w.String("Diverged", m.Diverged)
 	}
 }
 
@@ -5526,6 +5544,119 @@ func (m *DestroyDomainReply) encode(w *xmltext.Writer) {
 		return
 	}
 	m.Name.encode(w, "Name")
+}
+
+func (m *AttachDomainRequest) decode(r *xmltext.Reader) {
+	r.Open("AttachDomainRequest")
+	if r.Need("MachineAddress") {
+		v := r.String("string")
+		m.MachineAddress = v
+	}
+	if r.More("Name") {
+		v := new(DomainName)
+		v.decode(r)
+		m.Name = v
+	}
+	if r.More("DryRun") {
+		v := r.Bool("boolean")
+		m.DryRun = v
+	}
+	r.Close()
+}
+
+func (m *AttachDomainRequest) encode(w *xmltext.Writer) {
+	w.String("MachineAddress", m.MachineAddress)
+	if m.Name != nil {
+		m.Name.encode(w, "Name")
+	}
+	if m.DryRun {
+		w.Bool("DryRun", m.DryRun)
+	}
+}
+
+func (m *AttachDomainReply) decode(r *xmltext.Reader) {
+	r.Open("AttachDomainReply")
+	if r.More("Domain") {
+		v := new(Domain)
+		v.decode(r)
+		m.Domain = v
+	}
+	for r.More("Note") {
+		v := r.String("string")
+		m.Note = append(m.Note, v)
+	}
+	if r.Need("Difference") {
+		v := r.String("string")
+		m.Difference = v
+	}
+	r.Close()
+}
+
+func (m *AttachDomainReply) encode(w *xmltext.Writer) {
+	if m.Domain != nil {
+		w.Open("Domain")
+		m.Domain.encode(w)
+		w.Close()
+	}
+	for _, v := range m.Note {
+		w.String("Note", v)
+	}
+	w.String("Difference", m.Difference)
+}
+
+func (m *DetachDomainRequest) decode(r *xmltext.Reader) {
+	r.Open("DetachDomainRequest")
+	if r.Need("Name") {
+		v := new(DomainName)
+		v.decode(r)
+		m.Name = v
+	}
+	if r.More("DryRun") {
+		v := r.Bool("boolean")
+		m.DryRun = v
+	}
+	r.Close()
+}
+
+func (m *DetachDomainRequest) encode(w *xmltext.Writer) {
+	if m.Name == nil {
+		w.Fail(missing("DetachDomainRequest", "Name"))
+		return
+	}
+	m.Name.encode(w, "Name")
+	if m.DryRun {
+		w.Bool("DryRun", m.DryRun)
+	}
+}
+
+func (m *DetachDomainReply) decode(r *xmltext.Reader) {
+	r.Open("DetachDomainReply")
+	if r.Need("Name") {
+		v := new(DomainName)
+		v.decode(r)
+		m.Name = v
+	}
+	for r.More("Note") {
+		v := r.String("string")
+		m.Note = append(m.Note, v)
+	}
+	if r.Need("Difference") {
+		v := r.String("string")
+		m.Difference = v
+	}
+	r.Close()
+}
+
+func (m *DetachDomainReply) encode(w *xmltext.Writer) {
+	if m.Name == nil {
+		w.Fail(missing("DetachDomainReply", "Name"))
+		return
+	}
+	m.Name.encode(w, "Name")
+	for _, v := range m.Note {
+		w.String("Note", v)
+	}
+	w.String("Difference", m.Difference)
 }
 
 func (m *ListOperatorsRequest) decode(r *xmltext.Reader) {

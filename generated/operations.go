@@ -304,6 +304,20 @@ var Operations = [...]Operation{
 		NewReply:   func() Reply { return new(DestroyDomainReply) },
 	},
 	{
+		Name: "AttachDomain", Action: "urn:biosv:bios:v1/AttachDomain", Function: "domain",
+		Role: security.Admin, Guest: false, Effect: Change, Scope: HostScope,
+		Doc:        "Takes a virtual machine of libvirt over as a domain: changes its definition so that its firmware asks here, and imports its UEFI variables. It takes effect at the next start of the machine. With DryRun nothing is changed, and the answer says what would be.",
+		NewRequest: func() Request { return new(AttachDomainRequest) },
+		NewReply:   func() Reply { return new(AttachDomainReply) },
+	},
+	{
+		Name: "DetachDomain", Action: "urn:biosv:bios:v1/DetachDomain", Function: "domain",
+		Role: security.Admin, Guest: false, Effect: Change, Scope: HostScope,
+		Doc:        "Gives a machine that was attached back: its definition without our changes, and its UEFI variables as they are now. It must be off. With DryRun nothing is changed, and the answer says what would be.",
+		NewRequest: func() Request { return new(DetachDomainRequest) },
+		NewReply:   func() Reply { return new(DetachDomainReply) },
+	},
+	{
 		Name: "ListOperators", Action: "urn:biosv:bios:v1/ListOperators", Function: "operator",
 		Role: security.Admin, Guest: false, Effect: Read, Scope: HostScope,
 		Doc:        "Lists the operators and their roles.",
@@ -383,12 +397,14 @@ var (
 	OpGetDomain                = &Operations[31]
 	OpCreateDomain             = &Operations[32]
 	OpDestroyDomain            = &Operations[33]
-	OpListOperators            = &Operations[34]
-	OpAddOperator              = &Operations[35]
-	OpRemoveOperator           = &Operations[36]
-	OpGetAuditLog              = &Operations[37]
-	OpBackupState              = &Operations[38]
-	OpRestoreState             = &Operations[39]
+	OpAttachDomain             = &Operations[34]
+	OpDetachDomain             = &Operations[35]
+	OpListOperators            = &Operations[36]
+	OpAddOperator              = &Operations[37]
+	OpRemoveOperator           = &Operations[38]
+	OpGetAuditLog              = &Operations[39]
+	OpBackupState              = &Operations[40]
+	OpRestoreState             = &Operations[41]
 )
 
 // Command is an operation as a command of the command line.
@@ -731,6 +747,22 @@ var Commands = [...]Command{
 		Table:     "Name",
 		Example:   "biosv domain destroy web1",
 		Doc:       "Destroys a domain with its state and its log. It must be off; the privileged domain cannot be destroyed.",
+	},
+	{
+		Words: []string{"attach"}, Operation: "AttachDomain",
+		Arguments: []string{"MachineAddress"},
+		Set:       [][2]string{},
+		Table:     "Domain; Note; Difference",
+		Example:   "biosv attach libvirt:qemu:///system/web1 --dry-run",
+		Doc:       "Takes a virtual machine of libvirt over as a domain: changes its definition so that its firmware asks here, and imports its UEFI variables. It takes effect at the next start of the machine. With DryRun nothing is changed, and the answer says what would be.",
+	},
+	{
+		Words: []string{"detach"}, Operation: "DetachDomain",
+		Arguments: []string{"Name"},
+		Set:       [][2]string{},
+		Table:     "Name; Note; Difference",
+		Example:   "biosv detach web1",
+		Doc:       "Gives a machine that was attached back: its definition without our changes, and its UEFI variables as they are now. It must be off. With DryRun nothing is changed, and the answer says what would be.",
 	},
 	{
 		Words: []string{"operator", "list"}, Operation: "ListOperators",

@@ -228,6 +228,15 @@ type DomainPort interface {
 
 	// Destroys a domain with its state and its log. It must be off; the privileged domain cannot be destroyed.
 	DestroyDomain(context.Context, Call, *DestroyDomainRequest) (*DestroyDomainReply, error)
+
+	// Takes a virtual machine of libvirt over as a domain: changes its definition so that its firmware asks here,
+	// and imports its UEFI variables. It takes effect at the next start of the machine. With DryRun nothing is
+	// changed, and the answer says what would be.
+	AttachDomain(context.Context, Call, *AttachDomainRequest) (*AttachDomainReply, error)
+
+	// Gives a machine that was attached back: its definition without our changes, and its UEFI variables as they
+	// are now. It must be off. With DryRun nothing is changed, and the answer says what would be.
+	DetachDomain(context.Context, Call, *DetachDomainRequest) (*DetachDomainReply, error)
 }
 
 // OperatorPort is the slice of [Port] that the function operator answers.
@@ -360,6 +369,10 @@ func (h portHandler) Handle(ctx context.Context, call Call, request Request) (Re
 		return asReply(h.port.CreateDomain(ctx, call, m))
 	case *DestroyDomainRequest:
 		return asReply(h.port.DestroyDomain(ctx, call, m))
+	case *AttachDomainRequest:
+		return asReply(h.port.AttachDomain(ctx, call, m))
+	case *DetachDomainRequest:
+		return asReply(h.port.DetachDomain(ctx, call, m))
 	case *ListOperatorsRequest:
 		return asReply(h.port.ListOperators(ctx, call, m))
 	case *AddOperatorRequest:
@@ -916,6 +929,36 @@ func (*DestroyDomainRequest) Operation() *Operation { return OpDestroyDomain }
 func (*DestroyDomainReply) ElementName() string { return "DestroyDomainResponse" }
 
 func (*DestroyDomainReply) reply() {}
+
+func (p handlerPort) AttachDomain(ctx context.Context, call Call, m *AttachDomainRequest) (*AttachDomainReply, error) {
+	return handle[AttachDomainReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*AttachDomainRequest) ElementName() string { return "AttachDomain" }
+
+// Operation is the operation that the message asks for.
+func (*AttachDomainRequest) Operation() *Operation { return OpAttachDomain }
+
+// ElementName is the name of the message's element.
+func (*AttachDomainReply) ElementName() string { return "AttachDomainResponse" }
+
+func (*AttachDomainReply) reply() {}
+
+func (p handlerPort) DetachDomain(ctx context.Context, call Call, m *DetachDomainRequest) (*DetachDomainReply, error) {
+	return handle[DetachDomainReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*DetachDomainRequest) ElementName() string { return "DetachDomain" }
+
+// Operation is the operation that the message asks for.
+func (*DetachDomainRequest) Operation() *Operation { return OpDetachDomain }
+
+// ElementName is the name of the message's element.
+func (*DetachDomainReply) ElementName() string { return "DetachDomainResponse" }
+
+func (*DetachDomainReply) reply() {}
 
 func (p handlerPort) ListOperators(ctx context.Context, call Call, m *ListOperatorsRequest) (*ListOperatorsReply, error) {
 	return handle[ListOperatorsReply](ctx, p.handler, call, m)

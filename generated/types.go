@@ -235,7 +235,7 @@ var Types = map[string][]Field{
 	},
 	"Domain": {
 		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
-		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What stands under its BIOS.", Values: []string{"Privileged", "Simulated", "Qemu"}},
+		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What stands under its BIOS.", Values: []string{"Privileged", "Simulated", "Qemu", "Libvirt"}},
 		{Name: "SystemUuid", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Its UUID."},
 		{Name: "Description", Type: "string", Kind: String, Optional: true, Many: false, Doc: "What it is for, as its maker wrote it."},
 		{Name: "Address", Type: "string", Kind: String, Optional: false, Many: false, Doc: "Path of its address below the service."},
@@ -243,6 +243,8 @@ var Types = map[string][]Field{
 		{Name: "CreatedAt", Type: "dateTime", Kind: DateTime, Optional: true, Many: false, Doc: "When it was created."},
 		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of its state."},
 		{Name: "VirtualMachine", Type: "VirtualMachine", Kind: Complex, Optional: true, Many: false, Doc: "What it was made with, where it is of kind Qemu."},
+		{Name: "MachineAddress", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Address of the machine that was attached, such as libvirt:qemu:///system/web1."},
+		{Name: "Diverged", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Why the machine that was attached is not what it is here, where somebody else changed it, restored it or moved it; absent where it is."},
 	},
 	"OperatorAccount": {
 		{Name: "Name", Type: "OperatorName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
@@ -624,7 +626,7 @@ var Types = map[string][]Field{
 	},
 	"CreateDomainRequest": {
 		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
-		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What is to stand under its BIOS; Privileged is refused, there is one.", Values: []string{"Privileged", "Simulated", "Qemu"}},
+		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What is to stand under its BIOS; Privileged is refused, there is one.", Values: []string{"Privileged", "Simulated", "Qemu", "Libvirt"}},
 		{Name: "Description", Type: "string", Kind: String, Optional: true, Many: false, Doc: "What it is for; at most 256 characters."},
 		{Name: "SimulationSeed", Type: "SimulationSeed", Kind: Integer, Optional: true, Many: false, Doc: "Seed of a simulated machine; absent means one made from the name."},
 		{Name: "MemoryMiB", Type: "MemoryMiB", Kind: Integer, Optional: true, Many: false, Doc: "Of a Qemu domain: its memory in MiB; absent means 1024."},
@@ -645,6 +647,25 @@ var Types = map[string][]Field{
 	},
 	"DestroyDomainReply": {
 		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "The domain that is no more."},
+	},
+	"AttachDomainRequest": {
+		{Name: "MachineAddress", Type: "string", Kind: String, Optional: false, Many: false, Doc: "Address of the machine: libvirt:qemu:///system/NAME, with its name there."},
+		{Name: "Name", Type: "DomainName", Kind: String, Optional: true, Many: false, Doc: "Name of the domain; absent means the machine's own."},
+		{Name: "DryRun", Type: "boolean", Kind: Boolean, Optional: true, Many: false, Doc: "Whether nothing is to be changed; absent means no."},
+	},
+	"AttachDomainReply": {
+		{Name: "Domain", Type: "Domain", Kind: Complex, Optional: true, Many: false, Doc: "The domain; absent where nothing was to be changed."},
+		{Name: "Note", Type: "string", Kind: String, Optional: true, Many: true, Doc: "What people should know of it."},
+		{Name: "Difference", Type: "string", Kind: String, Optional: false, Many: false, Doc: "What is changed in the machine's definition, as a unified difference of its XML."},
+	},
+	"DetachDomainRequest": {
+		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "Name of the domain."},
+		{Name: "DryRun", Type: "boolean", Kind: Boolean, Optional: true, Many: false, Doc: "Whether nothing is to be changed; absent means no."},
+	},
+	"DetachDomainReply": {
+		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
+		{Name: "Note", Type: "string", Kind: String, Optional: true, Many: true, Doc: "What people should know of it."},
+		{Name: "Difference", Type: "string", Kind: String, Optional: false, Many: false, Doc: "What is changed in the machine's definition, as a unified difference of its XML; empty where there is nothing to give back."},
 	},
 	"ListOperatorsRequest": {},
 	"ListOperatorsReply": {

@@ -52,6 +52,8 @@ if [ $level -ge 3 ]; then
 	need sbsigntool have sbsign
 	need dosfstools test -x /usr/sbin/mkfs.vfat
 	need mtools have mcopy
+	need libvirt-daemon-system test -x /usr/sbin/libvirtd
+	need libvirt-clients have virsh
 	need tpm2-tools have tpm2_readpublic
 	need e2fsprogs have debugfs
 	need dosfstools have mkfs.vfat

@@ -23,7 +23,7 @@ type bench struct {
 func newBench(t *testing.T, o testbios.Options) *bench {
 	t.Helper()
 	b := testbios.New(t, o)
-	return &bench{t, b, domain.New(b.BIOS)}
+	return &bench{t, b, domain.New(b.BIOS, nil)}
 }
 
 func (b *bench) create(name string, edits ...func(*generated.CreateDomainRequest)) (*generated.Domain, error) {
