@@ -57,6 +57,9 @@ const (
 	LastAdmin          Code = "LastAdmin"
 	DomainNotOff       Code = "DomainNotOff"
 	PrivilegedStays    Code = "PrivilegedDomainStays"
+	StillAttached      Code = "StillAttached"
+	NotAttached        Code = "NotAttached"
+	CannotAttach       Code = "CannotAttach"
 	RoleTooSmall       Code = "RoleTooSmall"
 	NotAnOperator      Code = "NotAnOperator"
 	OtherDomain        Code = "OtherDomain"
@@ -80,6 +83,7 @@ const (
 	InternalError      Code = "Internal"
 
 	UnknownVariable      Code = "UnknownVariable"
+	UnknownBootOption    Code = "UnknownBootOption"
 	UnknownImage         Code = "UnknownImage"
 	UnknownFirmware      Code = "UnknownFirmware"
 	KernelUnchecked      Code = "KernelUnchecked"
@@ -126,6 +130,9 @@ var messageIDs = map[Code]string{
 	LastAdmin:          "Base.1.19.ResourceCannotBeDeleted",
 	DomainNotOff:       "Base.1.19.ResourceCannotBeDeleted",
 	PrivilegedStays:    "Base.1.19.ResourceCannotBeDeleted",
+	StillAttached:      "Base.1.19.ResourceCannotBeDeleted",
+	NotAttached:        "Base.1.19.ActionNotSupported",
+	CannotAttach:       "Base.1.19.ActionNotSupported",
 	RoleTooSmall:       "Base.1.19.InsufficientPrivilege",
 	NotAnOperator:      "Base.1.19.InsufficientPrivilege",
 	OtherDomain:        "Base.1.19.InsufficientPrivilege",
@@ -149,6 +156,7 @@ var messageIDs = map[Code]string{
 	InternalError:      "Base.1.19.InternalError",
 
 	UnknownVariable:      "Base.1.19.ResourceNotFound",
+	UnknownBootOption:    "Base.1.19.ResourceNotFound",
 	UnknownImage:         "Base.1.19.ResourceNotFound",
 	UnknownFirmware:      "Base.1.19.ResourceNotFound",
 	KernelUnchecked:      "Base.1.19.PropertyValueConflict",

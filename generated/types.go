@@ -179,6 +179,19 @@ var Types = map[string][]Field{
 		{Name: "VendorKeys", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "Whether nobody but the vendor of the keys, or who has them, changed them."},
 		{Name: "KeyDatabase", Type: "KeyDatabase", Kind: Complex, Optional: true, Many: true, Doc: "The signature databases that are there."},
 	},
+	"BootOption": {
+		{Name: "BootOptionReference", Type: "BootOptionReference", Kind: String, Optional: false, Many: false, Doc: "Its reference."},
+		{Name: "DisplayName", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Its description, at most 256 characters of it."},
+		{Name: "BootOptionEnabled", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "Whether firmware tries it by itself (LOAD_OPTION_ACTIVE)."},
+		{Name: "BootOptionHidden", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "Whether menus leave it out (LOAD_OPTION_HIDDEN)."},
+		{Name: "BootTarget", Type: "BootTarget", Kind: Enumeration, Optional: true, Many: false, Doc: "What it starts from, as far as its device path tells.", Values: []string{"None", "Hdd", "Cd", "Usb", "Pxe", "UefiHttp", "UefiShell", "BiosSetup", "UefiTarget"}},
+		{Name: "UefiDevicePath", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Its device path as text, at most 1024 characters of it (UEFI 2.10, section 10.6)."},
+	},
+	"BootOverride": {
+		{Name: "BootTarget", Type: "BootTarget", Kind: Enumeration, Optional: false, Many: false, Doc: "What it starts from.", Values: []string{"None", "Hdd", "Cd", "Usb", "Pxe", "UefiHttp", "UefiShell", "BiosSetup", "UefiTarget"}},
+		{Name: "BootOverrideMode", Type: "BootOverrideMode", Kind: Enumeration, Optional: false, Many: false, Doc: "How long it holds.", Values: []string{"Once", "Continuous"}},
+		{Name: "BootOptionReference", Type: "BootOptionReference", Kind: String, Optional: true, Many: false, Doc: "The boot option, where the target is UefiTarget."},
+	},
 	"ValueChange": {
 		{Name: "Name", Type: "string", Kind: String, Optional: false, Many: false, Doc: "What changed."},
 		{Name: "OldValue", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Its value before; absent where there was none or where it is secret."},
@@ -222,7 +235,7 @@ var Types = map[string][]Field{
 	},
 	"Domain": {
 		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
-		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What stands under its BIOS.", Values: []string{"Privileged", "Simulated", "Qemu"}},
+		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What stands under its BIOS.", Values: []string{"Privileged", "Simulated", "Qemu", "Libvirt"}},
 		{Name: "SystemUuid", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Its UUID."},
 		{Name: "Description", Type: "string", Kind: String, Optional: true, Many: false, Doc: "What it is for, as its maker wrote it."},
 		{Name: "Address", Type: "string", Kind: String, Optional: false, Many: false, Doc: "Path of its address below the service."},
@@ -230,6 +243,8 @@ var Types = map[string][]Field{
 		{Name: "CreatedAt", Type: "dateTime", Kind: DateTime, Optional: true, Many: false, Doc: "When it was created."},
 		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of its state."},
 		{Name: "VirtualMachine", Type: "VirtualMachine", Kind: Complex, Optional: true, Many: false, Doc: "What it was made with, where it is of kind Qemu."},
+		{Name: "MachineAddress", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Address of the machine that was attached, such as libvirt:qemu:///system/web1."},
+		{Name: "Diverged", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Why the machine that was attached is not what it is here, where somebody else changed it, restored it or moved it; absent where it is."},
 	},
 	"OperatorAccount": {
 		{Name: "Name", Type: "OperatorName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
@@ -547,6 +562,34 @@ var Types = map[string][]Field{
 		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
 		{Name: "SecureBoot", Type: "SecureBootState", Kind: Complex, Optional: false, Many: false, Doc: "What became of it."},
 	},
+	"GetBootOptionsRequest": {},
+	"GetBootOptionsReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "BootOption", Type: "BootOption", Kind: Complex, Optional: true, Many: true, Doc: "The boot options: those of the boot order in it, then the others by their numbers."},
+		{Name: "BootOrder", Type: "BootOptionReference", Kind: String, Optional: true, Many: true, Doc: "The order in which firmware tries them; what names no option is skipped by it."},
+		{Name: "BootNext", Type: "BootOptionReference", Kind: String, Optional: true, Many: false, Doc: "The option that the next boot tries first, whoever set it: the guest, or an override."},
+		{Name: "BootCurrent", Type: "BootOptionReference", Kind: String, Optional: true, Many: false, Doc: "The option that the last boot was of, as its firmware says."},
+		{Name: "BootOverride", Type: "BootOverride", Kind: Complex, Optional: true, Many: false, Doc: "The override in force; a BootNext that the guest set after it comes first. Absent where there is none."},
+		{Name: "BootTimeoutSeconds", Type: "BootTimeout", Kind: Integer, Optional: true, Many: false, Doc: "How long firmware waits for a key; absent where firmware has not said it."},
+	},
+	"SetBootOrderRequest": {
+		{Name: "BootOptionReference", Type: "BootOptionReference", Kind: String, Optional: false, Many: true, Doc: "The whole order. An option that it leaves out stays and is not tried; OVMF puts those of devices that it finds at the end again when it starts, and takes the number of another for free."},
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: true, Many: false, Doc: "Version that the state must have; absent means any."},
+	},
+	"SetBootOrderReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "BootOrder", Type: "BootOptionReference", Kind: String, Optional: true, Many: true, Doc: "The order."},
+	},
+	"SetBootOverrideRequest": {
+		{Name: "BootTarget", Type: "BootTarget", Kind: Enumeration, Optional: false, Many: false, Doc: "What to start from; None takes the override away.", Values: []string{"None", "Hdd", "Cd", "Usb", "Pxe", "UefiHttp", "UefiShell", "BiosSetup", "UefiTarget"}},
+		{Name: "BootOverrideMode", Type: "BootOverrideMode", Kind: Enumeration, Optional: true, Many: false, Doc: "How long it holds; absent means Once. None takes none.", Values: []string{"Once", "Continuous"}},
+		{Name: "BootOptionReference", Type: "BootOptionReference", Kind: String, Optional: true, Many: false, Doc: "The boot option, which goes with UefiTarget and with nothing else."},
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: true, Many: false, Doc: "Version that the state must have; absent means any."},
+	},
+	"SetBootOverrideReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "BootOverride", Type: "BootOverride", Kind: Complex, Optional: true, Many: false, Doc: "The override in force; absent where there is none."},
+	},
 	"GetEventLogRequest": {
 		{Name: "After", Type: "LogPosition", Kind: Integer, Optional: true, Many: false, Doc: "Give records after this position; absent means from the oldest."},
 		{Name: "MostRecords", Type: "RecordLimit", Kind: Integer, Optional: true, Many: false, Doc: "The most records to give; absent means 100."},
@@ -583,7 +626,7 @@ var Types = map[string][]Field{
 	},
 	"CreateDomainRequest": {
 		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
-		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What is to stand under its BIOS; Privileged is refused, there is one.", Values: []string{"Privileged", "Simulated", "Qemu"}},
+		{Name: "DomainKind", Type: "DomainKind", Kind: Enumeration, Optional: false, Many: false, Doc: "What is to stand under its BIOS; Privileged is refused, there is one.", Values: []string{"Privileged", "Simulated", "Qemu", "Libvirt"}},
 		{Name: "Description", Type: "string", Kind: String, Optional: true, Many: false, Doc: "What it is for; at most 256 characters."},
 		{Name: "SimulationSeed", Type: "SimulationSeed", Kind: Integer, Optional: true, Many: false, Doc: "Seed of a simulated machine; absent means one made from the name."},
 		{Name: "MemoryMiB", Type: "MemoryMiB", Kind: Integer, Optional: true, Many: false, Doc: "Of a Qemu domain: its memory in MiB; absent means 1024."},
@@ -604,6 +647,25 @@ var Types = map[string][]Field{
 	},
 	"DestroyDomainReply": {
 		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "The domain that is no more."},
+	},
+	"AttachDomainRequest": {
+		{Name: "MachineAddress", Type: "string", Kind: String, Optional: false, Many: false, Doc: "Address of the machine: libvirt:qemu:///system/NAME, with its name there."},
+		{Name: "Name", Type: "DomainName", Kind: String, Optional: true, Many: false, Doc: "Name of the domain; absent means the machine's own."},
+		{Name: "DryRun", Type: "boolean", Kind: Boolean, Optional: true, Many: false, Doc: "Whether nothing is to be changed; absent means no."},
+	},
+	"AttachDomainReply": {
+		{Name: "Domain", Type: "Domain", Kind: Complex, Optional: true, Many: false, Doc: "The domain; absent where nothing was to be changed."},
+		{Name: "Note", Type: "string", Kind: String, Optional: true, Many: true, Doc: "What people should know of it."},
+		{Name: "Difference", Type: "string", Kind: String, Optional: false, Many: false, Doc: "What is changed in the machine's definition, as a unified difference of its XML."},
+	},
+	"DetachDomainRequest": {
+		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "Name of the domain."},
+		{Name: "DryRun", Type: "boolean", Kind: Boolean, Optional: true, Many: false, Doc: "Whether nothing is to be changed; absent means no."},
+	},
+	"DetachDomainReply": {
+		{Name: "Name", Type: "DomainName", Kind: String, Optional: false, Many: false, Doc: "Its name."},
+		{Name: "Note", Type: "string", Kind: String, Optional: true, Many: true, Doc: "What people should know of it."},
+		{Name: "Difference", Type: "string", Kind: String, Optional: false, Many: false, Doc: "What is changed in the machine's definition, as a unified difference of its XML; empty where there is nothing to give back."},
 	},
 	"ListOperatorsRequest": {},
 	"ListOperatorsReply": {

@@ -36,6 +36,7 @@ put() { install -D -m "$1" "$2" "$stage$3"; } # put MODE FILE PATH
 
 put 755 "$program" /usr/bin/biosv
 put 644 packaging/biosv.service /usr/lib/systemd/system/biosv.service
+put 644 packaging/machine-users.conf /usr/share/doc/biosv/examples/machine-users.conf
 put 644 packaging/debian/default /etc/default/biosv
 put 644 packaging/debian/lintian-overrides /usr/share/lintian/overrides/biosv
 put 644 LICENSE /usr/share/doc/biosv/LICENSE

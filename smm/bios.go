@@ -28,6 +28,7 @@ type Config struct {
 	Machines map[generated.DomainKind]Opener
 	// Definers are of the kinds whose machines are defined by who creates them.
 	Definers map[generated.DomainKind]Definer
+	Examiner Examiner // nil where no machines are attached
 }
 
 // BIOS is what the functions work with: the state of the domains, and their machines. It is safe for
@@ -39,6 +40,7 @@ type BIOS struct {
 	log        *slog.Logger
 	openers    map[generated.DomainKind]Opener
 	definers   map[generated.DomainKind]Definer
+	examiner   Examiner
 	configurer Configurer
 
 	mu       sync.RWMutex
@@ -53,7 +55,7 @@ func New(c Config) *BIOS {
 		c.Clock = time.Now
 	}
 	return &BIOS{
-		store: c.Store, ledger: c.Ledger, clock: c.Clock, log: c.Log, openers: c.Machines, definers: c.Definers,
+		store: c.Store, ledger: c.Ledger, clock: c.Clock, log: c.Log, openers: c.Machines, definers: c.Definers, examiner: c.Examiner,
 		machines: map[string]Machine{}, closed: map[string]bool{}, owed: map[string]func(context.Context) error{},
 	}
 }

@@ -466,7 +466,7 @@ func TestAMachineIsOpenedWithTheSettingsInForce(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := b.Fake("demo")
-	if !old.Closed() || m == old || m.Closed() || fmt.Sprint(m.Opened) != "map[AssetTag:[rack-7]]" {
+	if !old.Closed() || old.Destroyed() || m == old || m.Closed() || fmt.Sprint(m.Opened) != "map[AssetTag:[rack-7]]" {
 		t.Errorf("the machine was opened with %v", m.Opened)
 	}
 	settings, err := m.Supervisor.Starting(t.Context())

@@ -18,7 +18,9 @@ type Domain struct {
 	Seed        uint32 `json:",omitempty"`
 	// VirtualMachine is what a machine of kind Qemu is made with.
 	VirtualMachine *generated.VirtualMachine `json:",omitempty"`
-	CreatedAt      time.Time
+	// Attachment is of a machine that was there before.
+	Attachment *Attachment `json:",omitempty"`
+	CreatedAt  time.Time
 }
 
 // Domains gives the records of all domains, the privileged one first, the others by name.

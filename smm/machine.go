@@ -62,6 +62,9 @@ type Supervisor interface {
 	Enter(ctx context.Context, phase generated.GuestPhase, e Event) error
 	// Report writes what the machine did by itself to the domain's event log.
 	Report(ctx context.Context, e Event) error
+	// Diverge keeps why the machine is not what it is here, and writes that to the event log where it is new; empty means
+	// that it is again.
+	Diverge(ctx context.Context, why string) error
 }
 
 // Opener opens the machine of a domain, with the settings in force.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,6 +20,7 @@ import (
 	"biosv/generated"
 	"biosv/internal/durable"
 	"biosv/machine/host"
+	"biosv/machine/libvirt"
 	"biosv/machine/sim"
 	"biosv/security"
 	"biosv/security/audit"
@@ -28,6 +30,7 @@ import (
 	"biosv/smm"
 	"biosv/smm/attribute"
 	"biosv/smm/backup"
+	"biosv/smm/boot"
 	"biosv/smm/domain"
 	"biosv/smm/eventlog"
 	"biosv/smm/inventory"
@@ -109,19 +112,27 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	attached, err := attachedMachines(s, log)
+	if err != nil {
+		return err
+	}
 	h.bios = smm.New(smm.Config{
 		Store: h.store, Ledger: h.ledger, Log: log,
 		Machines: map[generated.DomainKind]smm.Opener{
 			generated.DomainKindPrivileged: host.Open,
 			generated.DomainKindSimulated:  sim.Open,
 			generated.DomainKindQemu:       virtual.Open,
+			generated.DomainKindLibvirt:    attached.Open,
 		},
 		Definers: map[generated.DomainKind]smm.Definer{generated.DomainKindQemu: virtual.Define},
+		Examiner: attached.Examine,
 	})
 	h.closers = append(h.closers, h.bios.Close)
 	attributes := attribute.New(h.bios)
 	powers := power.New(h.bios, attributes)
 	variables := variable.New(h.bios)
+	boots := boot.New(h.bios, variables)
+	variables.Boots = boots
 	attributes.Tell(variable.SecureBootAttribute, variables.SecureBootOn)
 	if err := h.bios.EnsurePrivileged(ctx, uuid.NewString()); err != nil {
 		return err
@@ -147,8 +158,9 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 		AttributePort: attributes,
 		AuditPort:     logs,
 		PowerPort:     powers,
+		BootPort:      boots,
 		BackupPort:    backup.New(h.bios, h.store, reopen),
-		DomainPort:    domain.New(h.bios),
+		DomainPort:    domain.New(h.bios, variables),
 		EventlogPort:  logs,
 		InventoryPort: inventory.New(h.bios),
 		OperatorPort:  operator.New(h.bios, h.authority, s.trustDomain),
@@ -159,6 +171,8 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 	h.metrics = observe.NewMetrics(h.authority.leaf.NotAfter)
 	gate := h.metrics.Handler(smm.NewGate(policy.New(role, smm.PrivilegedDomain), h.ledger, generated.PortHandler(functions), log))
 	virtual.Variables, virtual.Door = variables, guestDoor(gate, h.ledger, s.trustDomain, log)
+	attached.Variables, attached.Door = virtual.Variables, virtual.Door
+	h.follow(attached)
 	if err := open(ctx); err != nil {
 		return err
 	}
@@ -170,6 +184,14 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 		Role: role, PublicURL: s.publicURL, Log: log,
 	})
 	return nil
+}
+
+// follow follows libvirt until the house is closed.
+func (h *house) follow(attached *libvirt.Host) {
+	ctx, stop := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	work.Go(func() { attached.Run(ctx) })
+	h.closers = append(h.closers, func() error { stop(); work.Wait(); return nil })
 }
 
 // firstAdmin is who may do everything in a folder that was just set up.
@@ -191,7 +213,7 @@ func (h *house) provision(ctx context.Context, s settings) error {
 	}); err != nil {
 		return fmt.Errorf("make the first admin: %w", err)
 	}
-	_, err := domain.New(h.bios).CreateDomain(ctx, call, &generated.CreateDomainRequest{
+	_, err := domain.New(h.bios, nil).CreateDomain(ctx, call, &generated.CreateDomainRequest{
 		Name: new(generated.DomainName("demo")), DomainKind: new(generated.DomainKindSimulated), Description: "a simulated machine, to try things on",
 	})
 	var exists *generated.ConflictFault

@@ -36,7 +36,7 @@ func command() *cobra.Command {
 	}
 	service := &cobra.Group{ID: "service", Title: "The service:"}
 	root.AddGroup(service)
-	for _, c := range []*cobra.Command{serveCommand(), launchCommand(), doctorCommand()} {
+	for _, c := range []*cobra.Command{serveCommand(), launchCommand(), doctorCommand(), libvirtHookCommand()} {
 		c.GroupID = service.ID
 		root.AddCommand(c)
 	}

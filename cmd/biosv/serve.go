@@ -29,6 +29,7 @@ import (
 type settings struct {
 	data, listen, metrics, publicURL string
 	tpm, trustDomain                 string
+	libvirt                          string
 	names                            []string
 	pools, hostSensors               []string
 	logFormat, logLevel              string
@@ -67,6 +68,7 @@ dom0 and a simulated domain demo. It says "biosv: ready on https://ADDRESS/bios"
 	f.StringVar(&s.trustDomain, "trust-domain", "biosv.local", "SPIFFE trust domain of all identities; settled when the folder is set up")
 	f.StringSliceVar(&s.names, "name", nil, "further host names and addresses for the TLS certificate")
 	f.StringSliceVar(&s.pools, "pool", nil, "pool of images for virtual machines, `NAME=DIR`; every folder in DATA/pools is one by its own name")
+	f.StringVar(&s.libvirt, "libvirt-folder", defaultLibvirtFolder, "folder for what attached machines of libvirt are given, which their QEMU must reach")
 	f.StringArrayVar(&s.hostSensors, "host-sensor", nil, "sensor or fan of this host that virtual machines show too, `NAME` as in 'biosv thermal --domain dom0'; * stands for any letters")
 	f.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")

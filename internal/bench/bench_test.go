@@ -37,7 +37,7 @@ func gate(b *testing.B) (generated.Port, generated.Call) {
 		generated.DomainKindPrivileged: sim.Open, generated.DomainKindSimulated: sim.Open,
 	}})
 	b.Cleanup(func() { bios.Close() })
-	functions := generated.Functions{AttributePort: attribute.New(bios), DomainPort: domain.New(bios), OperatorPort: operator.New(bios, nil, "bench")}
+	functions := generated.Functions{AttributePort: attribute.New(bios), DomainPort: domain.New(bios, nil), OperatorPort: operator.New(bios, nil, "bench")}
 	must(b, bios.EnsurePrivileged(b.Context(), "6f0c8e1a-4f7e-4c57-9d3b-0b1f8a8f5c11"))
 	must(b, bios.Start(b.Context()))
 	local := bios.LocalCall(smm.PrivilegedDomain)

@@ -284,7 +284,7 @@ func TestUnknownCommandsAreRefusedWithWhatIsNear(t *testing.T) {
 		{"power reset On Off", `biosv power reset takes one argument, and "Off" is one too many`},
 		{"power reset", "biosv power reset lacks RESET-TYPE: What to do: On, ForceOff,"},
 		{"--bogus", "unknown flag: --bogus"},
-		{"domain create x", "--domain-kind is missing: What is to stand under its BIOS; Privileged is refused, there is one: Privileged, Simulated or Qemu"},
+		{"domain create x", "--domain-kind is missing: What is to stand under its BIOS; Privileged is refused, there is one: Privileged, Simulated, Qemu or Libvirt"},
 		{"domain create X --domain-kind Simulated", `NAME "X": text that matches [a-z]`},
 		{"operator add x --operator-role boss", `--operator-role "boss": Viewer, Operator or Admin is expected`},
 		{"audit --after -1", `--after "-1": a whole number from 0 to 18446744073709551615 is expected`},

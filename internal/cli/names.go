@@ -96,4 +96,6 @@ func secret(name string) bool {
 }
 
 // document tells whether an element is text that makes a file of its own.
-func document(name string) bool { return strings.HasSuffix(name, "Pem") }
+func document(name string) bool {
+	return strings.HasSuffix(name, "Pem") || strings.HasSuffix(name, "Difference")
+}

@@ -93,6 +93,7 @@ var layers = []layer{
 	{"security", nil},
 	{"generated", []string{"envelope", "security"}},
 	{"fault", []string{"envelope", "generated", "store"}},
+	{"machine/libvirt", []string{"fault", "generated", "internal/durable", "machine", "machine/firmware", "smm"}},
 	{"machine/qemu", []string{"fault", "generated", "internal/durable", "machine", "machine/firmware", "smm"}},
 	{"machine/", []string{"fault", "generated", "machine", "smm"}},
 	{"machine", []string{"generated"}},

@@ -106,7 +106,7 @@ func functions(ctx context.Context, s *store.Store, begin func(*smm.BIOS) error)
 		return nil, nil, errors.Join(err, end())
 	}
 	logs := eventlog.New(b, rows)
-	answering := generated.PortHandler(generated.Functions{AttributePort: attributes, DomainPort: domain.New(b), EventlogPort: logs, AuditPort: logs})
+	answering := generated.PortHandler(generated.Functions{AttributePort: attributes, DomainPort: domain.New(b, nil), EventlogPort: logs, AuditPort: logs})
 	return generated.HandlerPort(local{answering}), end, nil
 }
 

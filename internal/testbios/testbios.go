@@ -43,6 +43,9 @@ type Options struct {
 	Ledger func(smm.Ledger) smm.Ledger
 	// Open is asked before a machine is opened; an error keeps it closed.
 	Open func(domain string) error
+	// Examiner finds machines that can be attached, and Attached makes them of those that all domains have; nil for none.
+	Examiner smm.Examiner
+	Attached func(*Machine) smm.Machine
 }
 
 // New makes a BIOS and starts it.
@@ -73,9 +76,12 @@ func New(t testing.TB, o Options) *BIOS {
 		}
 		return b.add(d, settings, supervisor), nil
 	}
+	attached := func(ctx context.Context, d smm.Domain, settings smm.Settings, supervisor smm.Supervisor) (smm.Machine, error) {
+		return o.Attached(b.add(d, settings, supervisor)), nil
+	}
 	b.BIOS = smm.New(smm.Config{
-		Store: s, Ledger: ledger, Clock: b.Clock, Log: log,
-		Machines: map[generated.DomainKind]smm.Opener{generated.DomainKindPrivileged: open, generated.DomainKindSimulated: open},
+		Store: s, Ledger: ledger, Clock: b.Clock, Log: log, Examiner: o.Examiner,
+		Machines: map[generated.DomainKind]smm.Opener{generated.DomainKindPrivileged: open, generated.DomainKindSimulated: open, generated.DomainKindLibvirt: attached},
 	})
 	b.Configure(b)
 	t.Cleanup(func() {
@@ -184,6 +190,7 @@ func (b *BIOS) Fake(domain string) *Machine {
 
 func (b *BIOS) add(d smm.Domain, settings smm.Settings, supervisor smm.Supervisor) *Machine {
 	m := &Machine{Supervisor: supervisor, Opened: settings, state: generated.PowerStateOff, can: AllResets}
+	m.BootsFrom(generated.BootTargetHdd, generated.BootTargetUefiShell, generated.BootTargetBiosSetup)
 	if d.Kind == generated.DomainKindPrivileged {
 		m.state, m.can = generated.PowerStateOn, nil
 	}

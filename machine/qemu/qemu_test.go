@@ -118,6 +118,8 @@ func (b *bench) Starting(context.Context) (smm.Settings, error) {
 	return nil, b.refuse
 }
 
+func (b *bench) Diverge(context.Context, string) error { return nil }
+
 func (b *bench) Enter(_ context.Context, phase generated.GuestPhase, _ smm.Event) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -73,7 +73,7 @@ func (h *house) open(t *testing.T) {
 	powers := power.New(h.bios, attributes)
 	h.call = h.bios.LocalCall("demo")
 	h.Functions = generated.Functions{
-		AttributePort: attributes, PowerPort: powers, DomainPort: domain.New(h.bios), EventlogPort: eventlog.New(h.bios, rows),
+		AttributePort: attributes, PowerPort: powers, DomainPort: domain.New(h.bios, nil), EventlogPort: eventlog.New(h.bios, rows),
 		InventoryPort: inventory.New(h.bios), ThermalPort: thermal.New(h.bios),
 	}
 	if err := errors.Join(

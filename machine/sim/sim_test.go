@@ -81,6 +81,8 @@ func (s *supervised) Starting(ctx context.Context) (smm.Settings, error) {
 	return s.settings, ctx.Err()
 }
 
+func (s *supervised) Diverge(context.Context, string) error { return nil }
+
 func (s *supervised) Enter(context.Context, generated.GuestPhase, smm.Event) error {
 	panic("a simulated machine has no guest")
 }

@@ -22,11 +22,22 @@ const MostDomains = 4096
 
 const longestDescription = 256
 
+// Variables keeps the UEFI variables of domains, which a machine that is attached brings and takes along in a flash.
+type Variables interface {
+	// Import puts a flash's variables in place of the domain's, and says what is odd about it.
+	Import(tx *smm.Tx, flash []byte) (notes []string, err error)
+	// Render gives a flash with the domain's variables.
+	Render(tx *smm.Tx) ([]byte, error)
+}
+
 // Function answers [generated.DomainPort].
-type Function struct{ bios *smm.BIOS }
+type Function struct {
+	bios      *smm.BIOS
+	variables Variables
+}
 
 // New makes the function.
-func New(b *smm.BIOS) *Function { return &Function{b} }
+func New(b *smm.BIOS, v Variables) *Function { return &Function{b, v} }
 
 var _ generated.DomainPort = (*Function)(nil)
 
@@ -67,8 +78,11 @@ func (f *Function) describe(ctx context.Context, call generated.Call, d smm.Doma
 		Address: "/bios/" + d.Name, CreatedAt: soap.CreateXsdDateTime(d.CreatedAt.UTC(), true), Version: new(generated.StateVersion),
 	}
 	m.VirtualMachine = d.VirtualMachine
+	if d.Attachment != nil {
+		m.MachineAddress = d.Attachment.Address
+	}
 	call.Domain = d.Name
-	if err := f.bios.View(ctx, call, func(tx *smm.Tx) error { *m.Version = tx.Version(); return nil }); err != nil {
+	if err := f.bios.View(ctx, call, func(tx *smm.Tx) error { *m.Version, m.Diverged = tx.Version(), tx.Diverged(); return nil }); err != nil {
 		return nil, err
 	}
 	if machine, err := f.bios.Machine(d.Name); err == nil {
@@ -81,7 +95,11 @@ func (f *Function) describe(ctx context.Context, call generated.Call, d smm.Doma
 
 // CreateDomain writes the record and opens the machine.
 func (f *Function) CreateDomain(ctx context.Context, call generated.Call, request *generated.CreateDomainRequest) (*generated.CreateDomainReply, error) {
-	if *request.DomainKind == generated.DomainKindPrivileged {
+	switch *request.DomainKind {
+	case generated.DomainKindLibvirt:
+		return nil, fault.InvalidRequest(fault.InvalidValue, "/CreateDomain/DomainKind", string(*request.DomainKind),
+			"A machine of libvirt is made in libvirt, and then attached (AttachDomain): create a domain of kind Simulated or Qemu.")
+	case generated.DomainKindPrivileged:
 		return nil, fault.InvalidRequest(fault.InvalidValue, "/CreateDomain/DomainKind", string(*request.DomainKind),
 			"There is one privileged domain, and it is there already: create a domain of kind Simulated or Qemu.")
 	}
@@ -98,18 +116,7 @@ func (f *Function) CreateDomain(ctx context.Context, call generated.Call, reques
 	if err := f.bios.Define(&d, given); err != nil {
 		return nil, err
 	}
-	if existing, err := f.bios.Domains(ctx); err != nil {
-		return nil, err
-	} else if len(existing) >= MostDomains {
-		return nil, fault.LimitExceeded(fault.TooMany, "domains", MostDomains, "There are %d domains; no more are kept. Destroy one that is not needed.", len(existing))
-	}
-	if err := f.bios.Change(ctx, call, generated.OpCreateDomain, func(tx *smm.Tx) error {
-		tx.Event(smm.Event{
-			Severity: generated.EventSeverityOk, MessageID: "ResourceEvent.1.3.ResourceCreated", Message: "The domain " + d.Name + " was created.",
-			Changes: []smm.Change{{Name: "Domain", New: &d.Name}},
-		})
-		return tx.AddDomain(d)
-	}); err != nil {
+	if err := f.add(ctx, call, generated.OpCreateDomain, d, "created"); err != nil {
 		return nil, err
 	}
 	if err := f.bios.OpenMachine(ctx, d); err != nil {
@@ -120,6 +127,38 @@ func (f *Function) CreateDomain(ctx context.Context, call generated.Call, reques
 		return nil, err
 	}
 	return &generated.CreateDomainReply{Domain: m}, nil
+}
+
+// add writes the record of a domain, for which there must be room.
+func (f *Function) add(ctx context.Context, call generated.Call, op *generated.Operation, d smm.Domain, how string) error {
+	existing, err := f.bios.Domains(ctx)
+	if err != nil {
+		return err
+	}
+	if len(existing) >= MostDomains {
+		return fault.LimitExceeded(fault.TooMany, "domains", MostDomains, "There are %d domains; no more are kept. Destroy one that is not needed.", len(existing))
+	}
+	return f.bios.Change(ctx, call, op, func(tx *smm.Tx) error {
+		tx.Event(smm.Event{
+			Severity: generated.EventSeverityOk, MessageID: "ResourceEvent.1.3.ResourceCreated", Message: "The domain " + d.Name + " was " + how + ".",
+			Changes: []smm.Change{{Name: "Domain", New: &d.Name}},
+		})
+		return tx.AddDomain(d)
+	})
+}
+
+// remove takes a domain's record, with its state and its machine, away.
+func (f *Function) remove(ctx context.Context, call generated.Call, op *generated.Operation, name, how string) error {
+	if err := f.bios.Change(ctx, call, op, func(tx *smm.Tx) error {
+		tx.Event(smm.Event{
+			Severity: generated.EventSeverityOk, MessageID: "ResourceEvent.1.3.ResourceRemoved", Message: "The domain " + name + " was " + how + ".",
+			Changes: []smm.Change{{Name: "Domain", Old: &name}},
+		})
+		return tx.RemoveDomain(name)
+	}); err != nil {
+		return err
+	}
+	return f.bios.CloseMachine(name)
 }
 
 // definition is what a request says of a virtual machine, if it says anything.
@@ -147,28 +186,35 @@ func (f *Function) DestroyDomain(ctx context.Context, call generated.Call, reque
 	if name == smm.PrivilegedDomain {
 		return nil, fault.Conflict(fault.PrivilegedStays, "The privileged domain is the host itself and cannot be destroyed.")
 	}
+	if d, err := f.record(ctx, call, name); err != nil {
+		return nil, err
+	} else if d.Attachment != nil {
+		return nil, fault.Conflict(fault.StillAttached, "The domain %s is %s: detach it (DetachDomain), so that its machine gets back what is its own.", name, d.Attachment.Address)
+	}
 	if m, err := f.bios.Machine(name); err == nil {
-		state, err := m.Power(ctx)
-		if err != nil {
+		if err := off(ctx, m, "/DestroyDomain/Name", name, "destroyed"); err != nil {
 			return nil, err
 		}
-		if state != generated.PowerStateOff {
-			refusal := fault.Conflict(fault.DomainNotOff, "The domain %s is %s: turn it off before it is destroyed.", name, state)
-			refusal.ElementPath, refusal.RefusedValue = "/DestroyDomain/Name", name
-			return nil, refusal
-		}
 	}
-	if err := f.bios.Change(ctx, call, generated.OpDestroyDomain, func(tx *smm.Tx) error {
-		tx.Event(smm.Event{
-			Severity: generated.EventSeverityOk, MessageID: "ResourceEvent.1.3.ResourceRemoved", Message: "The domain " + name + " was destroyed.",
-			Changes: []smm.Change{{Name: "Domain", Old: &name}},
-		})
-		return tx.RemoveDomain(name)
-	}); err != nil {
-		return nil, err
-	}
-	if err := f.bios.CloseMachine(name); err != nil {
+	if err := f.remove(ctx, call, generated.OpDestroyDomain, name, "destroyed"); err != nil {
 		return nil, err
 	}
 	return &generated.DestroyDomainReply{Name: request.Name}, nil
+}
+
+// off refuses a machine that is not off.
+func off(ctx context.Context, m smm.Machine, element, name, before string) error {
+	state, err := m.Power(ctx)
+	if err != nil || state == generated.PowerStateOff {
+		return err
+	}
+	refusal := fault.Conflict(fault.DomainNotOff, "The domain %s is %s: turn it off before it is %s.", name, state, before)
+	refusal.ElementPath, refusal.RefusedValue = element, name
+	return refusal
+}
+
+// record gives the record of a domain.
+func (f *Function) record(ctx context.Context, call generated.Call, name string) (d smm.Domain, err error) {
+	call.Domain = name
+	return d, f.bios.View(ctx, call, func(tx *smm.Tx) error { d = tx.Domain; return nil })
 }

@@ -23,7 +23,7 @@ type bench struct {
 func newBench(t *testing.T, o testbios.Options) *bench {
 	t.Helper()
 	b := testbios.New(t, o)
-	return &bench{t, b, domain.New(b.BIOS)}
+	return &bench{t, b, domain.New(b.BIOS, nil)}
 }
 
 func (b *bench) create(name string, edits ...func(*generated.CreateDomainRequest)) (*generated.Domain, error) {
@@ -104,8 +104,8 @@ func TestADomainIsCreatedSeenAndDestroyed(t *testing.T) {
 	}
 	b.Fake("web1").Break(nil)
 	b.Fake("web1").Be(generated.PowerStateOff)
-	if err := b.destroy("web1"); err != nil || !b.Fake("web1").Closed() {
-		t.Errorf("destroyed: %v; its machine is closed: %v", err, b.Fake("web1").Closed())
+	if err := b.destroy("web1"); err != nil || !b.Fake("web1").Closed() || !b.Fake("web1").Destroyed() {
+		t.Errorf("destroyed: %v; its machine is closed: %v, and what it kept is gone: %v", err, b.Fake("web1").Closed(), b.Fake("web1").Destroyed())
 	}
 	if _, err := b.GetDomain(t.Context(), b.LocalCall("web1"), &generated.GetDomainRequest{}); code(err) != "UnknownDomain" {
 		t.Errorf("afterwards: %v", err)

@@ -7,7 +7,8 @@
 // they are judged.
 //
 // A refused call gives an [efi.Error]: the status that the guest gets, and the reason that the operator reads. Each
-// rule cites its sentence. Where the specification leaves a choice, the choice and what edk2 does stand beside it.
+// rule cites its sentence. Where the specification leaves a choice, the choice and what edk2 does stand beside it; where
+// OVMF answers the cases of testdata/cases.txt otherwise, testdata/differences.txt says so.
 // What a platform may do on its own, such as enrolling keys when somebody is physically present, is in platform.go.
 package services
 
