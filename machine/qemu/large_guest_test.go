@@ -14,7 +14,7 @@ import (
 func TestFirmwareReadsALargeVariableAsItIsNow(t *testing.T) {
 	h := &house{T: t, images: t.TempDir()}
 	h.serve("")
-	disk := h.systemPartition("disk.img", h.build("testdata/large/large.c", t.TempDir(), "large"))
+	disk := h.systemPartition("disk.img", h.compile("testdata/large/large.c", t.TempDir(), "large"))
 	m := h.create("large", func(r *generated.CreateDomainRequest) {
 		r.KernelImage, r.InitrdImage, r.KernelArguments, r.DiskImage = nil, nil, "", []*generated.ImageName{disk}
 	})
