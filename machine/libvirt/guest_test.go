@@ -31,7 +31,7 @@ const (
 	address = "libvirt:qemu:///system/" + name
 	// boundary marks the test's own process in which there is a libvirt that nobody else has.
 	boundary = "BIOSV_LIBVIRT_BOUNDARY"
-	bootTime = 90 * time.Second // of a machine that is emulated on a host that is busy
+	bootTime = 150 * time.Second // of a machine that is emulated on a host that is busy
 )
 
 // within runs a test again in a process with mounts of its own, so that libvirt's folders are the test's; who is not root
@@ -408,6 +408,12 @@ func TestAMachineOfLibvirtIsAttachedAndGivenBack(t *testing.T) {
 	b.set("Action", vendor, []byte("W"))
 	if got := b.boots(1, start)[0]; got.disk != "two" || !strings.HasPrefix(got.order, wanted) {
 		t.Errorf("the third boot started %+v", got)
+	}
+	b.service.Kill()
+	b.mustVirsh("reset", name) // which ends it, as one boot is one process
+	b.off()
+	if got := b.boots(1, b.serve)[0]; got.disk != "two" {
+		t.Errorf("reset while biosv was away, it started %+v", got)
 	}
 	b.service.Kill()
 	b.serve() // and the guest goes on
