@@ -96,14 +96,19 @@ func newBench(t *testing.T) *bench {
 	b.must(os.WriteFile("/etc/libvirt/libvirtd.conf", []byte("auth_unix_rw = \"none\"\nunix_sock_group = \"root\"\n"), 0o600))
 	b.command(testbed.Program(t), "libvirt-hook", "--install")
 	b.start("virtlogd", "-p", "/run/libvirt/virtlogd.pid")
-	b.daemon = b.start("libvirtd", "-p", "/run/libvirt/libvirtd.pid")
-	b.eventually(30*time.Second, "libvirt answers", func() bool { _, err := b.virsh("version"); return err == nil })
+	b.libvirtd()
 	t.Cleanup(func() {
 		for _, n := range []string{name, name + "-not"} {
 			_, _ = b.virsh("destroy", n) // it is off where the test went well
 		}
 	})
 	return b
+}
+
+func (b *bench) libvirtd() {
+	b.Helper()
+	b.daemon = b.start("libvirtd", "-p", "/run/libvirt/libvirtd.pid")
+	b.eventually(30*time.Second, "libvirt answers", func() bool { _, err := b.virsh("version"); return err == nil })
 }
 
 // multiple says whether there are users beside root in this namespace.
@@ -416,7 +421,10 @@ func TestAMachineOfLibvirtIsAttachedAndGivenBack(t *testing.T) {
 		t.Errorf("reset while biosv was away, it started %+v", got)
 	}
 	b.service.Kill()
-	b.serve() // and the guest goes on
+	b.must(b.daemon.Process.Signal(syscall.SIGTERM))
+	b.must(b.daemon.Wait())
+	b.libvirtd() // which is restarted as well
+	b.serve()    // and the guest goes on
 	b.eventually(10*time.Second, "it is found on", func() bool { s := b.domain().PowerState; return s != nil && *s == generated.PowerStateOn })
 
 	b.mustVirsh("managedsave", name)

@@ -60,7 +60,7 @@ func newBench(t *testing.T) *bench {
 	t.Cleanup(b.stop)
 	original := parsed(t, strings.ReplaceAll(read(t, "virtio.xml"), "/var/lib/libvirt/qemu/nvram", dir))
 	m, err := b.host.Open(t.Context(), smm.Domain{
-		Name: "web1", Kind: generated.DomainKindLibvirt, UUID: original.uuid(), Attachment: &smm.Attachment{Address: "libvirt:qemu:///system/web1", Definition: written(t, original), Variables: filepath.Join(dir, "own.fd")},
+		Name: "web1", Kind: generated.DomainKindLibvirt, UUID: original.uuid(), Attachment: &smm.Attachment{Address: "libvirt:qemu:///system/web1", Definition: written(t, original), Variables: filepath.Join(dir, "own.fd"), Folder: b.host.Folder},
 	}, nil, b)
 	if err != nil {
 		t.Fatal(err)

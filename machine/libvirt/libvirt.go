@@ -164,7 +164,7 @@ func (h *Host) Examine(ctx context.Context, address, name string) (*smm.Found, e
 		return nil, err
 	}
 	found := &smm.Found{Flash: flash, Domain: smm.Domain{
-		Name: name, Kind: generated.DomainKindLibvirt, UUID: uuid.UUID(d.UUID).String(), Attachment: &smm.Attachment{Address: address, Definition: text, Variables: variables},
+		Name: name, Kind: generated.DomainKindLibvirt, UUID: uuid.UUID(d.UUID).String(), Attachment: &smm.Attachment{Address: address, Definition: text, Variables: variables, Folder: h.Folder},
 	}}
 	if found.Redefinition.Difference, err = difference(own, original, changed); err != nil {
 		return nil, err
@@ -272,6 +272,9 @@ var _ smm.Opener = (*Host)(nil).Open
 func (h *Host) Open(_ context.Context, d smm.Domain, _ smm.Settings, s smm.Supervisor) (smm.Machine, error) {
 	if d.Attachment == nil {
 		return nil, fmt.Errorf("the domain %s has no attachment", d.Name)
+	}
+	if f := d.Attachment.Folder; f != h.Folder {
+		return nil, fmt.Errorf("the machine was attached with --libvirt-folder %s, which its definition names; it is %s now", f, h.Folder)
 	}
 	if err := h.await(); err != nil {
 		return nil, err
