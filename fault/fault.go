@@ -83,6 +83,7 @@ const (
 	InternalError      Code = "Internal"
 
 	UnknownVariable      Code = "UnknownVariable"
+	UnknownBootOption    Code = "UnknownBootOption"
 	UnknownImage         Code = "UnknownImage"
 	UnknownFirmware      Code = "UnknownFirmware"
 	KernelUnchecked      Code = "KernelUnchecked"
@@ -155,6 +156,7 @@ var messageIDs = map[Code]string{
 	InternalError:      "Base.1.19.InternalError",
 
 	UnknownVariable:      "Base.1.19.ResourceNotFound",
+	UnknownBootOption:    "Base.1.19.ResourceNotFound",
 	UnknownImage:         "Base.1.19.ResourceNotFound",
 	UnknownFirmware:      "Base.1.19.ResourceNotFound",
 	KernelUnchecked:      "Base.1.19.PropertyValueConflict",

@@ -85,6 +85,14 @@ type VariableName string
 
 type VendorGuid string
 
+// Reference of a boot option, Boot and four hexadecimal digits: the name of its UEFI variable (UEFI 2.10, section 3.3; Redfish BootOption 1.0, BootOptionReference).
+
+type BootOptionReference string
+
+// Seconds that firmware waits for a key before it boots, 0 to 65535; 65535 means until one is pressed (UEFI 2.10, section 3.1.2).
+
+type BootTimeout uint32
+
 // Kind of value that an attribute takes (Redfish AttributeRegistry 1.3, AttributeType).
 
 type AttributeKind string
@@ -440,6 +448,53 @@ const (
 	VariableAttributeEnhancedAuthenticated VariableAttribute = "EnhancedAuthenticated"
 )
 
+// What a machine is to be started from (Redfish ComputerSystem 1.20, BootSource).
+
+type BootTarget string
+
+const (
+
+	// Of an override: there is none, and the boot order holds.
+	BootTargetNone BootTarget = "None"
+
+	// A disk.
+	BootTargetHdd BootTarget = "Hdd"
+
+	// A CD or DVD.
+	BootTargetCd BootTarget = "Cd"
+
+	// A USB device.
+	BootTargetUsb BootTarget = "Usb"
+
+	// The network, by PXE.
+	BootTargetPxe BootTarget = "Pxe"
+
+	// The network, by HTTP.
+	BootTargetUefiHttp BootTarget = "UefiHttp"
+
+	// The UEFI shell.
+	BootTargetUefiShell BootTarget = "UefiShell"
+
+	// The setup of the firmware.
+	BootTargetBiosSetup BootTarget = "BiosSetup"
+
+	// Of an override: the boot option that is named with it.
+	BootTargetUefiTarget BootTarget = "UefiTarget"
+)
+
+// How long a boot override holds (Redfish ComputerSystem 1.20, BootSourceOverrideEnabled).
+
+type BootOverrideMode string
+
+const (
+
+	// For the next boot: it is gone when firmware has used it, and stays when a start fails before that.
+	BootOverrideModeOnce BootOverrideMode = "Once"
+
+	// For every boot until it is replaced.
+	BootOverrideModeContinuous BootOverrideMode = "Continuous"
+)
+
 // Mode of Secure Boot (UEFI 2.10, section 32.3; Redfish SecureBoot 1.1, SecureBootMode).
 
 type SecureBootMode string
@@ -609,6 +664,18 @@ type EnrollSecureBootKeysResponse EnrollSecureBootKeysReply
 type ResetSecureBootKeys ResetSecureBootKeysRequest
 
 type ResetSecureBootKeysResponse ResetSecureBootKeysReply
+
+type GetBootOptions GetBootOptionsRequest
+
+type GetBootOptionsResponse GetBootOptionsReply
+
+type SetBootOrder SetBootOrderRequest
+
+type SetBootOrderResponse SetBootOrderReply
+
+type SetBootOverride SetBootOverrideRequest
+
+type SetBootOverrideResponse SetBootOverrideReply
 
 type GetEventLog GetEventLogRequest
 
@@ -1063,6 +1130,39 @@ type SecureBootState struct {
 
 	// The signature databases that are there.
 	KeyDatabase []*KeyDatabase `xml:"KeyDatabase,omitempty" json:"KeyDatabase,omitempty"`
+}
+
+type BootOption struct {
+
+	// Its reference.
+	BootOptionReference *BootOptionReference `xml:"BootOptionReference,omitempty" json:"BootOptionReference,omitempty"`
+
+	// Its description, at most 256 characters of it.
+	DisplayName string `xml:"DisplayName,omitempty" json:"DisplayName,omitempty"`
+
+	// Whether firmware tries it by itself (LOAD_OPTION_ACTIVE).
+	BootOptionEnabled bool `xml:"BootOptionEnabled,omitempty" json:"BootOptionEnabled,omitempty"`
+
+	// Whether menus leave it out (LOAD_OPTION_HIDDEN).
+	BootOptionHidden bool `xml:"BootOptionHidden,omitempty" json:"BootOptionHidden,omitempty"`
+
+	// What it starts from, as far as its device path tells.
+	BootTarget *BootTarget `xml:"BootTarget,omitempty" json:"BootTarget,omitempty"`
+
+	// Its device path as text, at most 1024 characters of it (UEFI 2.10, section 10.6).
+	UefiDevicePath string `xml:"UefiDevicePath,omitempty" json:"UefiDevicePath,omitempty"`
+}
+
+type BootOverride struct {
+
+	// What it starts from.
+	BootTarget *BootTarget `xml:"BootTarget,omitempty" json:"BootTarget,omitempty"`
+
+	// How long it holds.
+	BootOverrideMode *BootOverrideMode `xml:"BootOverrideMode,omitempty" json:"BootOverrideMode,omitempty"`
+
+	// The boot option, where the target is UefiTarget.
+	BootOptionReference *BootOptionReference `xml:"BootOptionReference,omitempty" json:"BootOptionReference,omitempty"`
 }
 
 type ValueChange struct {
@@ -2051,6 +2151,81 @@ type ResetSecureBootKeysReply struct {
 	SecureBoot *SecureBootState `xml:"SecureBoot,omitempty" json:"SecureBoot,omitempty"`
 }
 
+type GetBootOptionsRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 GetBootOptions"`
+}
+
+type GetBootOptionsReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 GetBootOptionsResponse"`
+
+	// Version of the domain's state.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+
+	// The boot options: those of the boot order in it, then the others by their numbers.
+	BootOption []*BootOption `xml:"BootOption,omitempty" json:"BootOption,omitempty"`
+
+	// The order in which firmware tries them; what names no option is skipped by it.
+	BootOrder []*BootOptionReference `xml:"BootOrder,omitempty" json:"BootOrder,omitempty"`
+
+	// The option that the next boot tries first, whoever set it: the guest, or an override.
+	BootNext *BootOptionReference `xml:"BootNext,omitempty" json:"BootNext,omitempty"`
+
+	// The option that the last boot was of, as its firmware says.
+	BootCurrent *BootOptionReference `xml:"BootCurrent,omitempty" json:"BootCurrent,omitempty"`
+
+	// The override in force; a BootNext that the guest set after it comes first. Absent where there is none.
+	BootOverride *BootOverride `xml:"BootOverride,omitempty" json:"BootOverride,omitempty"`
+
+	// How long firmware waits for a key; absent where firmware has not said it.
+	BootTimeoutSeconds *BootTimeout `xml:"BootTimeoutSeconds,omitempty" json:"BootTimeoutSeconds,omitempty"`
+}
+
+type SetBootOrderRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 SetBootOrder"`
+
+	// The whole order. An option that it leaves out stays and is not tried; OVMF puts those of devices that it finds at the end again when it starts, and takes the number of another for free.
+	BootOptionReference []*BootOptionReference `xml:"BootOptionReference,omitempty" json:"BootOptionReference,omitempty"`
+
+	// Version that the state must have; absent means any.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+}
+
+type SetBootOrderReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 SetBootOrderResponse"`
+
+	// Version of the domain's state.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+
+	// The order.
+	BootOrder []*BootOptionReference `xml:"BootOrder,omitempty" json:"BootOrder,omitempty"`
+}
+
+type SetBootOverrideRequest struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 SetBootOverride"`
+
+	// What to start from; None takes the override away.
+	BootTarget *BootTarget `xml:"BootTarget,omitempty" json:"BootTarget,omitempty"`
+
+	// How long it holds; absent means Once. None takes none.
+	BootOverrideMode *BootOverrideMode `xml:"BootOverrideMode,omitempty" json:"BootOverrideMode,omitempty"`
+
+	// The boot option, which goes with UefiTarget and with nothing else.
+	BootOptionReference *BootOptionReference `xml:"BootOptionReference,omitempty" json:"BootOptionReference,omitempty"`
+
+	// Version that the state must have; absent means any.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+}
+
+type SetBootOverrideReply struct {
+	XMLName xml.Name `xml:"urn:biosv:bios:v1 SetBootOverrideResponse"`
+
+	// Version of the domain's state.
+	Version *StateVersion `xml:"Version,omitempty" json:"Version,omitempty"`
+
+	// The override in force; absent where there is none.
+	BootOverride *BootOverride `xml:"BootOverride,omitempty" json:"BootOverride,omitempty"`
+}
+
 type GetEventLogRequest struct {
 	XMLName xml.Name `xml:"urn:biosv:bios:v1 GetEventLog"`
 
@@ -2698,6 +2873,52 @@ type Bios interface {
 	//   - LimitExceededFault
 	//   - UnavailableFault
 	//   - InternalFault
+	/* Tells what a machine can be started from, in which order, and from what it will be next: its variables Boot####, BootOrder, BootNext, BootCurrent and Timeout, and the override (UEFI 2.10, section 3.1). */
+	GetBootOptions(request *GetBootOptionsRequest) (*GetBootOptionsReply, error)
+
+	GetBootOptionsContext(ctx context.Context, request *GetBootOptionsRequest) (*GetBootOptionsReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	//   - ConflictFault
+	//   - UefiFault
+	/* Sets the order in which firmware tries the boot options, from the next boot on: the variable BootOrder, which the guest sees at once. An option that is not there, or named twice, is refused (UEFI 2.10, section 3.1; Redfish ComputerSystem 1.20, BootOrder). */
+	SetBootOrder(request *SetBootOrderRequest) (*SetBootOrderReply, error)
+
+	SetBootOrderContext(ctx context.Context, request *SetBootOrderRequest) (*SetBootOrderReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
+	//   - ConflictFault
+	//   - UefiFault
+	/* Says what the next boot, or every boot, takes in place of the boot order; it replaces an override, a BootNext and a wish for the firmware's setup, whoever made them. For a class of targets the first option of that class in the boot order is taken when the boot begins; where there is none then, the boot goes on in its order, and the event log tells of it. It is no lock: a BootNext that the guest sets later decides its next boot (Redfish ComputerSystem 1.20, BootSourceOverrideTarget). */
+	SetBootOverride(request *SetBootOverrideRequest) (*SetBootOverrideReply, error)
+
+	SetBootOverrideContext(ctx context.Context, request *SetBootOverrideRequest) (*SetBootOverrideReply, error)
+
+	// Error can be either of the following types:
+	//
+	//   - InvalidRequestFault
+	//   - AccessDeniedFault
+	//   - AuthenticationRequiredFault
+	//   - NotFoundFault
+	//   - LimitExceededFault
+	//   - UnavailableFault
+	//   - InternalFault
 	/* Gives records of the domain's event log, oldest first. The log is a ring: the oldest records make room. */
 	GetEventLog(request *GetEventLogRequest) (*GetEventLogReply, error)
 
@@ -3312,6 +3533,57 @@ func (service *bios) ResetSecureBootKeysContext(ctx context.Context, request *Re
 
 func (service *bios) ResetSecureBootKeys(request *ResetSecureBootKeysRequest) (*ResetSecureBootKeysReply, error) {
 	return service.ResetSecureBootKeysContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) GetBootOptionsContext(ctx context.Context, request *GetBootOptionsRequest) (*GetBootOptionsReply, error) {
+	response := new(GetBootOptionsReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/GetBootOptions", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) GetBootOptions(request *GetBootOptionsRequest) (*GetBootOptionsReply, error) {
+	return service.GetBootOptionsContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) SetBootOrderContext(ctx context.Context, request *SetBootOrderRequest) (*SetBootOrderReply, error) {
+	response := new(SetBootOrderReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/SetBootOrder", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) SetBootOrder(request *SetBootOrderRequest) (*SetBootOrderReply, error) {
+	return service.SetBootOrderContext(
+		context.Background(),
+		request,
+	)
+}
+
+func (service *bios) SetBootOverrideContext(ctx context.Context, request *SetBootOverrideRequest) (*SetBootOverrideReply, error) {
+	response := new(SetBootOverrideReply)
+	err := service.client.CallContext(ctx, "urn:biosv:bios:v1/SetBootOverride", request, response)
+	if err != nil {
+		return nil, err
+	}
+
+	return response, nil
+}
+
+func (service *bios) SetBootOverride(request *SetBootOverrideRequest) (*SetBootOverrideReply, error) {
+	return service.SetBootOverrideContext(
 		context.Background(),
 		request,
 	)

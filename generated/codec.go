@@ -83,40 +83,46 @@ func operationOf(local []byte) *Operation {
 		return &Operations[20]
 	case "ResetSecureBootKeys":
 		return &Operations[21]
-	case "GetEventLog":
+	case "GetBootOptions":
 		return &Operations[22]
-	case "GetTrustState":
+	case "SetBootOrder":
 		return &Operations[23]
-	case "GetCertificateChain":
+	case "SetBootOverride":
 		return &Operations[24]
-	case "CreateCertificateRequest":
+	case "GetEventLog":
 		return &Operations[25]
-	case "InstallCertificateChain":
+	case "GetTrustState":
 		return &Operations[26]
-	case "ListDomains":
+	case "GetCertificateChain":
 		return &Operations[27]
-	case "GetDomain":
+	case "CreateCertificateRequest":
 		return &Operations[28]
-	case "CreateDomain":
+	case "InstallCertificateChain":
 		return &Operations[29]
-	case "DestroyDomain":
+	case "ListDomains":
 		return &Operations[30]
-	case "AttachDomain":
+	case "GetDomain":
 		return &Operations[31]
-	case "DetachDomain":
+	case "CreateDomain":
 		return &Operations[32]
-	case "ListOperators":
+	case "DestroyDomain":
 		return &Operations[33]
-	case "AddOperator":
+	case "AttachDomain":
 		return &Operations[34]
-	case "RemoveOperator":
+	case "DetachDomain":
 		return &Operations[35]
-	case "GetAuditLog":
+	case "ListOperators":
 		return &Operations[36]
-	case "BackupState":
+	case "AddOperator":
 		return &Operations[37]
-	case "RestoreState":
+	case "RemoveOperator":
 		return &Operations[38]
+	case "GetAuditLog":
+		return &Operations[39]
+	case "BackupState":
+		return &Operations[40]
+	case "RestoreState":
+		return &Operations[41]
 	}
 	return nil
 }
@@ -687,6 +693,66 @@ func (v VendorGuid) String() string {
 	return string(v)
 }
 
+var patternBootOptionReference = regexp.MustCompile("^(?:Boot[0-9A-F]{4})$")
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v BootOptionReference) Check() (rule, expected string) {
+	if !patternBootOptionReference.MatchString(string(v)) {
+		return "cvc-pattern-valid", "text that matches Boot[0-9A-F]{4}"
+	}
+	return "", ""
+}
+
+func (v *BootOptionReference) decode(r *xmltext.Reader) {
+	*v = BootOptionReference(r.String("BootOptionReference"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *BootOptionReference) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"BootOptionReference", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v BootOptionReference) String() string {
+	return string(v)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v BootTimeout) Check() (rule, expected string) {
+	if v > 65535 {
+		return "cvc-maxInclusive-valid", "at most 65535"
+	}
+	return "", ""
+}
+
+func (v *BootTimeout) decode(r *xmltext.Reader) {
+	*v = BootTimeout(r.Uint64("BootTimeout", 32))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *BootTimeout) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"BootTimeout", element, v.String(), rule, expected})
+		return
+	}
+	w.Uint64(element, uint64(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v BootTimeout) String() string {
+	return strconv.FormatUint(uint64(v), 10)
+}
+
 // Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
 // value that is right.
 func (v AttributeKind) Check() (rule, expected string) {
@@ -1254,6 +1320,66 @@ func (v *VariableAttribute) encode(w *xmltext.Writer, element string) {
 
 // String gives the value as the contract writes it.
 func (v VariableAttribute) String() string {
+	return string(v)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v BootTarget) Check() (rule, expected string) {
+	switch v {
+	case BootTargetNone, BootTargetHdd, BootTargetCd, BootTargetUsb, BootTargetPxe, BootTargetUefiHttp, BootTargetUefiShell, BootTargetBiosSetup, BootTargetUefiTarget:
+		return "", ""
+	}
+	return "cvc-enumeration-valid", "one of None, Hdd, Cd, Usb, Pxe, UefiHttp, UefiShell, BiosSetup, UefiTarget"
+}
+
+func (v *BootTarget) decode(r *xmltext.Reader) {
+	*v = BootTarget(r.String("BootTarget"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *BootTarget) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"BootTarget", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v BootTarget) String() string {
+	return string(v)
+}
+
+// Check gives the rule of XML Schema Part 2 that the value breaks, and what is expected; both are empty for a
+// value that is right.
+func (v BootOverrideMode) Check() (rule, expected string) {
+	switch v {
+	case BootOverrideModeOnce, BootOverrideModeContinuous:
+		return "", ""
+	}
+	return "cvc-enumeration-valid", "one of Once, Continuous"
+}
+
+func (v *BootOverrideMode) decode(r *xmltext.Reader) {
+	*v = BootOverrideMode(r.String("BootOverrideMode"))
+	if rule, expected := v.Check(); rule != "" {
+		r.Invalid(rule, expected, v.String())
+	}
+}
+
+func (v *BootOverrideMode) encode(w *xmltext.Writer, element string) {
+	if rule, expected := v.Check(); rule != "" {
+		w.Fail(&ValueError{"BootOverrideMode", element, v.String(), rule, expected})
+		return
+	}
+	w.String(element, string(*v))
+}
+
+// String gives the value as the contract writes it.
+func (v BootOverrideMode) String() string {
 	return string(v)
 }
 
@@ -2346,6 +2472,92 @@ func (m *SecureBootState) encode(w *xmltext.Writer) {
 		w.Open("KeyDatabase")
 		v.encode(w)
 		w.Close()
+	}
+}
+
+func (m *BootOption) decode(r *xmltext.Reader) {
+	r.Open("BootOption")
+	if r.Need("BootOptionReference") {
+		v := new(BootOptionReference)
+		v.decode(r)
+		m.BootOptionReference = v
+	}
+	if r.More("DisplayName") {
+		v := r.String("string")
+		m.DisplayName = v
+	}
+	if r.Need("BootOptionEnabled") {
+		v := r.Bool("boolean")
+		m.BootOptionEnabled = v
+	}
+	if r.Need("BootOptionHidden") {
+		v := r.Bool("boolean")
+		m.BootOptionHidden = v
+	}
+	if r.More("BootTarget") {
+		v := new(BootTarget)
+		v.decode(r)
+		m.BootTarget = v
+	}
+	if r.More("UefiDevicePath") {
+		v := r.String("string")
+		m.UefiDevicePath = v
+	}
+	r.Close()
+}
+
+func (m *BootOption) encode(w *xmltext.Writer) {
+	if m.BootOptionReference == nil {
+		w.Fail(missing("BootOption", "BootOptionReference"))
+		return
+	}
+	m.BootOptionReference.encode(w, "BootOptionReference")
+	if m.DisplayName != "" {
+		w.String("DisplayName", m.DisplayName)
+	}
+	w.Bool("BootOptionEnabled", m.BootOptionEnabled)
+	w.Bool("BootOptionHidden", m.BootOptionHidden)
+	if m.BootTarget != nil {
+		m.BootTarget.encode(w, "BootTarget")
+	}
+	if m.UefiDevicePath != "" {
+		w.String("UefiDevicePath", m.UefiDevicePath)
+	}
+}
+
+func (m *BootOverride) decode(r *xmltext.Reader) {
+	r.Open("BootOverride")
+	if r.Need("BootTarget") {
+		v := new(BootTarget)
+		v.decode(r)
+		m.BootTarget = v
+	}
+	if r.Need("BootOverrideMode") {
+		v := new(BootOverrideMode)
+		v.decode(r)
+		m.BootOverrideMode = v
+	}
+	if r.More("BootOptionReference") {
+		v := new(BootOptionReference)
+		v.decode(r)
+		m.BootOptionReference = v
+	}
+	r.Close()
+}
+
+func (m *BootOverride) encode(w *xmltext.Writer) {
+	if m.BootTarget == nil {
+		w.Fail(missing("BootOverride", "BootTarget"))
+		return
+	}
+	m.BootTarget.encode(w, "BootTarget")
+	if m.BootOverrideMode == nil {
+		w.Fail(missing("BootOverride", "BootOverrideMode"))
+		return
+	}
+	m.BootOverrideMode.encode(w, "BootOverrideMode")
+	if m.BootOptionReference != nil {
+		m.BootOptionReference.encode(w, "BootOptionReference")
 	}
 }
 
@@ -4693,6 +4905,226 @@ func (m *ResetSecureBootKeysReply) encode(w *xmltext.Writer) {
 	w.Open("SecureBoot")
 	m.SecureBoot.encode(w)
 	w.Close()
+}
+
+func (m *GetBootOptionsRequest) decode(r *xmltext.Reader) {
+	r.Open("GetBootOptionsRequest")
+	r.Close()
+}
+
+func (m *GetBootOptionsRequest) encode(w *xmltext.Writer) {
+}
+
+func (m *GetBootOptionsReply) decode(r *xmltext.Reader) {
+	r.Open("GetBootOptionsReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	for r.More("BootOption") {
+		v := new(BootOption)
+		v.decode(r)
+		m.BootOption = append(m.BootOption, v)
+	}
+	for r.More("BootOrder") {
+		v := new(BootOptionReference)
+		v.decode(r)
+		m.BootOrder = append(m.BootOrder, v)
+	}
+	if r.More("BootNext") {
+		v := new(BootOptionReference)
+		v.decode(r)
+		m.BootNext = v
+	}
+	if r.More("BootCurrent") {
+		v := new(BootOptionReference)
+		v.decode(r)
+		m.BootCurrent = v
+	}
+	if r.More("BootOverride") {
+		v := new(BootOverride)
+		v.decode(r)
+		m.BootOverride = v
+	}
+	if r.More("BootTimeoutSeconds") {
+		v := new(BootTimeout)
+		v.decode(r)
+		m.BootTimeoutSeconds = v
+	}
+	r.Close()
+}
+
+func (m *GetBootOptionsReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("GetBootOptionsReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+	for _, v := range m.BootOption {
+		if v == nil {
+			w.Fail(missing("GetBootOptionsReply", "BootOption"))
+			return
+		}
+		w.Open("BootOption")
+		v.encode(w)
+		w.Close()
+	}
+	for _, v := range m.BootOrder {
+		if v == nil {
+			w.Fail(missing("GetBootOptionsReply", "BootOrder"))
+			return
+		}
+		v.encode(w, "BootOrder")
+	}
+	if m.BootNext != nil {
+		m.BootNext.encode(w, "BootNext")
+	}
+	if m.BootCurrent != nil {
+		m.BootCurrent.encode(w, "BootCurrent")
+	}
+	if m.BootOverride != nil {
+		w.Open("BootOverride")
+		m.BootOverride.encode(w)
+		w.Close()
+	}
+	if m.BootTimeoutSeconds != nil {
+		m.BootTimeoutSeconds.encode(w, "BootTimeoutSeconds")
+	}
+}
+
+func (m *SetBootOrderRequest) decode(r *xmltext.Reader) {
+	r.Open("SetBootOrderRequest")
+	for r.More("BootOptionReference") {
+		v := new(BootOptionReference)
+		v.decode(r)
+		m.BootOptionReference = append(m.BootOptionReference, v)
+	}
+	if len(m.BootOptionReference) == 0 {
+		r.Need("BootOptionReference")
+	}
+	if r.More("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	r.Close()
+}
+
+func (m *SetBootOrderRequest) encode(w *xmltext.Writer) {
+	if len(m.BootOptionReference) == 0 {
+		w.Fail(missing("SetBootOrderRequest", "BootOptionReference"))
+	}
+	for _, v := range m.BootOptionReference {
+		if v == nil {
+			w.Fail(missing("SetBootOrderRequest", "BootOptionReference"))
+			return
+		}
+		v.encode(w, "BootOptionReference")
+	}
+	if m.Version != nil {
+		m.Version.encode(w, "Version")
+	}
+}
+
+func (m *SetBootOrderReply) decode(r *xmltext.Reader) {
+	r.Open("SetBootOrderReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	for r.More("BootOrder") {
+		v := new(BootOptionReference)
+		v.decode(r)
+		m.BootOrder = append(m.BootOrder, v)
+	}
+	r.Close()
+}
+
+func (m *SetBootOrderReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("SetBootOrderReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+	for _, v := range m.BootOrder {
+		if v == nil {
+			w.Fail(missing("SetBootOrderReply", "BootOrder"))
+			return
+		}
+		v.encode(w, "BootOrder")
+	}
+}
+
+func (m *SetBootOverrideRequest) decode(r *xmltext.Reader) {
+	r.Open("SetBootOverrideRequest")
+	if r.Need("BootTarget") {
+		v := new(BootTarget)
+		v.decode(r)
+		m.BootTarget = v
+	}
+	if r.More("BootOverrideMode") {
+		v := new(BootOverrideMode)
+		v.decode(r)
+		m.BootOverrideMode = v
+	}
+	if r.More("BootOptionReference") {
+		v := new(BootOptionReference)
+		v.decode(r)
+		m.BootOptionReference = v
+	}
+	if r.More("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	r.Close()
+}
+
+func (m *SetBootOverrideRequest) encode(w *xmltext.Writer) {
+	if m.BootTarget == nil {
+		w.Fail(missing("SetBootOverrideRequest", "BootTarget"))
+		return
+	}
+	m.BootTarget.encode(w, "BootTarget")
+	if m.BootOverrideMode != nil {
+		m.BootOverrideMode.encode(w, "BootOverrideMode")
+	}
+	if m.BootOptionReference != nil {
+		m.BootOptionReference.encode(w, "BootOptionReference")
+	}
+	if m.Version != nil {
+		m.Version.encode(w, "Version")
+	}
+}
+
+func (m *SetBootOverrideReply) decode(r *xmltext.Reader) {
+	r.Open("SetBootOverrideReply")
+	if r.Need("Version") {
+		v := new(StateVersion)
+		v.decode(r)
+		m.Version = v
+	}
+	if r.More("BootOverride") {
+		v := new(BootOverride)
+		v.decode(r)
+		m.BootOverride = v
+	}
+	r.Close()
+}
+
+func (m *SetBootOverrideReply) encode(w *xmltext.Writer) {
+	if m.Version == nil {
+		w.Fail(missing("SetBootOverrideReply", "Version"))
+		return
+	}
+	m.Version.encode(w, "Version")
+	if m.BootOverride != nil {
+		w.Open("BootOverride")
+		m.BootOverride.encode(w)
+		w.Close()
+	}
 }
 
 func (m *GetEventLogRequest) decode(r *xmltext.Reader) {

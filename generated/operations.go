@@ -220,6 +220,27 @@ var Operations = [...]Operation{
 		NewReply:   func() Reply { return new(ResetSecureBootKeysReply) },
 	},
 	{
+		Name: "GetBootOptions", Action: "urn:biosv:bios:v1/GetBootOptions", Function: "boot",
+		Role: security.Viewer, Guest: false, Effect: Read, Scope: DomainScope,
+		Doc:        "Tells what a machine can be started from, in which order, and from what it will be next: its variables Boot####, BootOrder, BootNext, BootCurrent and Timeout, and the override (UEFI 2.10, section 3.1).",
+		NewRequest: func() Request { return new(GetBootOptionsRequest) },
+		NewReply:   func() Reply { return new(GetBootOptionsReply) },
+	},
+	{
+		Name: "SetBootOrder", Action: "urn:biosv:bios:v1/SetBootOrder", Function: "boot",
+		Role: security.Operator, Guest: false, Effect: Change, Scope: DomainScope,
+		Doc:        "Sets the order in which firmware tries the boot options, from the next boot on: the variable BootOrder, which the guest sees at once. An option that is not there, or named twice, is refused (UEFI 2.10, section 3.1; Redfish ComputerSystem 1.20, BootOrder).",
+		NewRequest: func() Request { return new(SetBootOrderRequest) },
+		NewReply:   func() Reply { return new(SetBootOrderReply) },
+	},
+	{
+		Name: "SetBootOverride", Action: "urn:biosv:bios:v1/SetBootOverride", Function: "boot",
+		Role: security.Operator, Guest: false, Effect: Change, Scope: DomainScope,
+		Doc:        "Says what the next boot, or every boot, takes in place of the boot order; it replaces an override, a BootNext and a wish for the firmware's setup, whoever made them. For a class of targets the first option of that class in the boot order is taken when the boot begins; where there is none then, the boot goes on in its order, and the event log tells of it. It is no lock: a BootNext that the guest sets later decides its next boot (Redfish ComputerSystem 1.20, BootSourceOverrideTarget).",
+		NewRequest: func() Request { return new(SetBootOverrideRequest) },
+		NewReply:   func() Reply { return new(SetBootOverrideReply) },
+	},
+	{
 		Name: "GetEventLog", Action: "urn:biosv:bios:v1/GetEventLog", Function: "eventlog",
 		Role: security.Viewer, Guest: true, Effect: Read, Scope: DomainScope,
 		Doc:        "Gives records of the domain's event log, oldest first. The log is a ring: the oldest records make room.",
@@ -364,23 +385,26 @@ var (
 	OpSetSecureBoot            = &Operations[19]
 	OpEnrollSecureBootKeys     = &Operations[20]
 	OpResetSecureBootKeys      = &Operations[21]
-	OpGetEventLog              = &Operations[22]
-	OpGetTrustState            = &Operations[23]
-	OpGetCertificateChain      = &Operations[24]
-	OpCreateCertificateRequest = &Operations[25]
-	OpInstallCertificateChain  = &Operations[26]
-	OpListDomains              = &Operations[27]
-	OpGetDomain                = &Operations[28]
-	OpCreateDomain             = &Operations[29]
-	OpDestroyDomain            = &Operations[30]
-	OpAttachDomain             = &Operations[31]
-	OpDetachDomain             = &Operations[32]
-	OpListOperators            = &Operations[33]
-	OpAddOperator              = &Operations[34]
-	OpRemoveOperator           = &Operations[35]
-	OpGetAuditLog              = &Operations[36]
-	OpBackupState              = &Operations[37]
-	OpRestoreState             = &Operations[38]
+	OpGetBootOptions           = &Operations[22]
+	OpSetBootOrder             = &Operations[23]
+	OpSetBootOverride          = &Operations[24]
+	OpGetEventLog              = &Operations[25]
+	OpGetTrustState            = &Operations[26]
+	OpGetCertificateChain      = &Operations[27]
+	OpCreateCertificateRequest = &Operations[28]
+	OpInstallCertificateChain  = &Operations[29]
+	OpListDomains              = &Operations[30]
+	OpGetDomain                = &Operations[31]
+	OpCreateDomain             = &Operations[32]
+	OpDestroyDomain            = &Operations[33]
+	OpAttachDomain             = &Operations[34]
+	OpDetachDomain             = &Operations[35]
+	OpListOperators            = &Operations[36]
+	OpAddOperator              = &Operations[37]
+	OpRemoveOperator           = &Operations[38]
+	OpGetAuditLog              = &Operations[39]
+	OpBackupState              = &Operations[40]
+	OpRestoreState             = &Operations[41]
 )
 
 // Command is an operation as a command of the command line.
@@ -611,6 +635,46 @@ var Commands = [...]Command{
 		Table:     "SecureBoot.SecureBootMode; SecureBoot.SecureBootEnabled; SecureBoot.SecureBootCurrentBoot",
 		Example:   "biosv secureboot reset DeleteAllKeys --domain demo",
 		Doc:       "Takes keys of Secure Boot away, or puts the default keys in their place, without a signature (Redfish SecureBoot 1.1, ResetKeys).",
+	},
+	{
+		Words: []string{"boot", "show"}, Operation: "GetBootOptions",
+		Arguments: []string{},
+		Set:       [][2]string{},
+		Table:     "BootOption: BootOptionReference DisplayName BootTarget BootOptionEnabled UefiDevicePath; BootOrder; BootNext; BootCurrent; BootOverride",
+		Example:   "biosv boot show --domain demo",
+		Doc:       "Tells what a machine can be started from, in which order, and from what it will be next: its variables Boot####, BootOrder, BootNext, BootCurrent and Timeout, and the override (UEFI 2.10, section 3.1).",
+	},
+	{
+		Words: []string{"boot", "order"}, Operation: "SetBootOrder",
+		Arguments: []string{"BootOptionReference"},
+		Set:       [][2]string{},
+		Table:     "BootOrder",
+		Example:   "biosv boot order Boot0002 Boot0001 --domain demo",
+		Doc:       "Sets the order in which firmware tries the boot options, from the next boot on: the variable BootOrder, which the guest sees at once. An option that is not there, or named twice, is refused (UEFI 2.10, section 3.1; Redfish ComputerSystem 1.20, BootOrder).",
+	},
+	{
+		Words: []string{"boot", "once"}, Operation: "SetBootOverride",
+		Arguments: []string{"BootTarget", "BootOptionReference"},
+		Set:       [][2]string{{"BootOverrideMode", "Once"}},
+		Table:     "BootOverride",
+		Example:   "biosv boot once Hdd --domain demo",
+		Doc:       "Says what the next boot, or every boot, takes in place of the boot order; it replaces an override, a BootNext and a wish for the firmware's setup, whoever made them. For a class of targets the first option of that class in the boot order is taken when the boot begins; where there is none then, the boot goes on in its order, and the event log tells of it. It is no lock: a BootNext that the guest sets later decides its next boot (Redfish ComputerSystem 1.20, BootSourceOverrideTarget).",
+	},
+	{
+		Words: []string{"boot", "always"}, Operation: "SetBootOverride",
+		Arguments: []string{"BootTarget", "BootOptionReference"},
+		Set:       [][2]string{{"BootOverrideMode", "Continuous"}},
+		Table:     "BootOverride",
+		Example:   "biosv boot always UefiTarget Boot0001 --domain demo",
+		Doc:       "Says what the next boot, or every boot, takes in place of the boot order; it replaces an override, a BootNext and a wish for the firmware's setup, whoever made them. For a class of targets the first option of that class in the boot order is taken when the boot begins; where there is none then, the boot goes on in its order, and the event log tells of it. It is no lock: a BootNext that the guest sets later decides its next boot (Redfish ComputerSystem 1.20, BootSourceOverrideTarget).",
+	},
+	{
+		Words: []string{"boot", "clear"}, Operation: "SetBootOverride",
+		Arguments: []string{},
+		Set:       [][2]string{{"BootTarget", "None"}},
+		Table:     "Version",
+		Example:   "biosv boot clear --domain demo",
+		Doc:       "Says what the next boot, or every boot, takes in place of the boot order; it replaces an override, a BootNext and a wish for the firmware's setup, whoever made them. For a class of targets the first option of that class in the boot order is taken when the boot begins; where there is none then, the boot goes on in its order, and the event log tells of it. It is no lock: a BootNext that the guest sets later decides its next boot (Redfish ComputerSystem 1.20, BootSourceOverrideTarget).",
 	},
 	{
 		Words: []string{"log"}, Operation: "GetEventLog",

@@ -66,6 +66,7 @@ type Port interface {
 	PowerPort
 	ThermalPort
 	VariablePort
+	BootPort
 	EventlogPort
 	TrustPort
 	DomainPort
@@ -170,6 +171,25 @@ type VariablePort interface {
 	ResetSecureBootKeys(context.Context, Call, *ResetSecureBootKeysRequest) (*ResetSecureBootKeysReply, error)
 }
 
+// BootPort is the slice of [Port] that the function boot answers.
+type BootPort interface {
+	// Tells what a machine can be started from, in which order, and from what it will be next: its variables
+	// Boot####, BootOrder, BootNext, BootCurrent and Timeout, and the override (UEFI 2.10, section 3.1).
+	GetBootOptions(context.Context, Call, *GetBootOptionsRequest) (*GetBootOptionsReply, error)
+
+	// Sets the order in which firmware tries the boot options, from the next boot on: the variable BootOrder,
+	// which the guest sees at once. An option that is not there, or named twice, is refused (UEFI 2.10, section
+	// 3.1; Redfish ComputerSystem 1.20, BootOrder).
+	SetBootOrder(context.Context, Call, *SetBootOrderRequest) (*SetBootOrderReply, error)
+
+	// Says what the next boot, or every boot, takes in place of the boot order; it replaces an override, a
+	// BootNext and a wish for the firmware's setup, whoever made them. For a class of targets the first option of
+	// that class in the boot order is taken when the boot begins; where there is none then, the boot goes on in
+	// its order, and the event log tells of it. It is no lock: a BootNext that the guest sets later decides its
+	// next boot (Redfish ComputerSystem 1.20, BootSourceOverrideTarget).
+	SetBootOverride(context.Context, Call, *SetBootOverrideRequest) (*SetBootOverrideReply, error)
+}
+
 // EventlogPort is the slice of [Port] that the function eventlog answers.
 type EventlogPort interface {
 	// Gives records of the domain's event log, oldest first. The log is a ring: the oldest records make room.
@@ -257,6 +277,7 @@ type Functions struct {
 	PowerPort
 	ThermalPort
 	VariablePort
+	BootPort
 	EventlogPort
 	TrustPort
 	DomainPort
@@ -324,6 +345,12 @@ func (h portHandler) Handle(ctx context.Context, call Call, request Request) (Re
 		return asReply(h.port.EnrollSecureBootKeys(ctx, call, m))
 	case *ResetSecureBootKeysRequest:
 		return asReply(h.port.ResetSecureBootKeys(ctx, call, m))
+	case *GetBootOptionsRequest:
+		return asReply(h.port.GetBootOptions(ctx, call, m))
+	case *SetBootOrderRequest:
+		return asReply(h.port.SetBootOrder(ctx, call, m))
+	case *SetBootOverrideRequest:
+		return asReply(h.port.SetBootOverride(ctx, call, m))
 	case *GetEventLogRequest:
 		return asReply(h.port.GetEventLog(ctx, call, m))
 	case *GetTrustStateRequest:
@@ -722,6 +749,51 @@ func (*ResetSecureBootKeysRequest) Operation() *Operation { return OpResetSecure
 func (*ResetSecureBootKeysReply) ElementName() string { return "ResetSecureBootKeysResponse" }
 
 func (*ResetSecureBootKeysReply) reply() {}
+
+func (p handlerPort) GetBootOptions(ctx context.Context, call Call, m *GetBootOptionsRequest) (*GetBootOptionsReply, error) {
+	return handle[GetBootOptionsReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*GetBootOptionsRequest) ElementName() string { return "GetBootOptions" }
+
+// Operation is the operation that the message asks for.
+func (*GetBootOptionsRequest) Operation() *Operation { return OpGetBootOptions }
+
+// ElementName is the name of the message's element.
+func (*GetBootOptionsReply) ElementName() string { return "GetBootOptionsResponse" }
+
+func (*GetBootOptionsReply) reply() {}
+
+func (p handlerPort) SetBootOrder(ctx context.Context, call Call, m *SetBootOrderRequest) (*SetBootOrderReply, error) {
+	return handle[SetBootOrderReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*SetBootOrderRequest) ElementName() string { return "SetBootOrder" }
+
+// Operation is the operation that the message asks for.
+func (*SetBootOrderRequest) Operation() *Operation { return OpSetBootOrder }
+
+// ElementName is the name of the message's element.
+func (*SetBootOrderReply) ElementName() string { return "SetBootOrderResponse" }
+
+func (*SetBootOrderReply) reply() {}
+
+func (p handlerPort) SetBootOverride(ctx context.Context, call Call, m *SetBootOverrideRequest) (*SetBootOverrideReply, error) {
+	return handle[SetBootOverrideReply](ctx, p.handler, call, m)
+}
+
+// ElementName is the name of the message's element.
+func (*SetBootOverrideRequest) ElementName() string { return "SetBootOverride" }
+
+// Operation is the operation that the message asks for.
+func (*SetBootOverrideRequest) Operation() *Operation { return OpSetBootOverride }
+
+// ElementName is the name of the message's element.
+func (*SetBootOverrideReply) ElementName() string { return "SetBootOverrideResponse" }
+
+func (*SetBootOverrideReply) reply() {}
 
 func (p handlerPort) GetEventLog(ctx context.Context, call Call, m *GetEventLogRequest) (*GetEventLogReply, error) {
 	return handle[GetEventLogReply](ctx, p.handler, call, m)

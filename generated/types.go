@@ -179,6 +179,19 @@ var Types = map[string][]Field{
 		{Name: "VendorKeys", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "Whether nobody but the vendor of the keys, or who has them, changed them."},
 		{Name: "KeyDatabase", Type: "KeyDatabase", Kind: Complex, Optional: true, Many: true, Doc: "The signature databases that are there."},
 	},
+	"BootOption": {
+		{Name: "BootOptionReference", Type: "BootOptionReference", Kind: String, Optional: false, Many: false, Doc: "Its reference."},
+		{Name: "DisplayName", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Its description, at most 256 characters of it."},
+		{Name: "BootOptionEnabled", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "Whether firmware tries it by itself (LOAD_OPTION_ACTIVE)."},
+		{Name: "BootOptionHidden", Type: "boolean", Kind: Boolean, Optional: false, Many: false, Doc: "Whether menus leave it out (LOAD_OPTION_HIDDEN)."},
+		{Name: "BootTarget", Type: "BootTarget", Kind: Enumeration, Optional: true, Many: false, Doc: "What it starts from, as far as its device path tells.", Values: []string{"None", "Hdd", "Cd", "Usb", "Pxe", "UefiHttp", "UefiShell", "BiosSetup", "UefiTarget"}},
+		{Name: "UefiDevicePath", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Its device path as text, at most 1024 characters of it (UEFI 2.10, section 10.6)."},
+	},
+	"BootOverride": {
+		{Name: "BootTarget", Type: "BootTarget", Kind: Enumeration, Optional: false, Many: false, Doc: "What it starts from.", Values: []string{"None", "Hdd", "Cd", "Usb", "Pxe", "UefiHttp", "UefiShell", "BiosSetup", "UefiTarget"}},
+		{Name: "BootOverrideMode", Type: "BootOverrideMode", Kind: Enumeration, Optional: false, Many: false, Doc: "How long it holds.", Values: []string{"Once", "Continuous"}},
+		{Name: "BootOptionReference", Type: "BootOptionReference", Kind: String, Optional: true, Many: false, Doc: "The boot option, where the target is UefiTarget."},
+	},
 	"ValueChange": {
 		{Name: "Name", Type: "string", Kind: String, Optional: false, Many: false, Doc: "What changed."},
 		{Name: "OldValue", Type: "string", Kind: String, Optional: true, Many: false, Doc: "Its value before; absent where there was none or where it is secret."},
@@ -548,6 +561,34 @@ var Types = map[string][]Field{
 	"ResetSecureBootKeysReply": {
 		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
 		{Name: "SecureBoot", Type: "SecureBootState", Kind: Complex, Optional: false, Many: false, Doc: "What became of it."},
+	},
+	"GetBootOptionsRequest": {},
+	"GetBootOptionsReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "BootOption", Type: "BootOption", Kind: Complex, Optional: true, Many: true, Doc: "The boot options: those of the boot order in it, then the others by their numbers."},
+		{Name: "BootOrder", Type: "BootOptionReference", Kind: String, Optional: true, Many: true, Doc: "The order in which firmware tries them; what names no option is skipped by it."},
+		{Name: "BootNext", Type: "BootOptionReference", Kind: String, Optional: true, Many: false, Doc: "The option that the next boot tries first, whoever set it: the guest, or an override."},
+		{Name: "BootCurrent", Type: "BootOptionReference", Kind: String, Optional: true, Many: false, Doc: "The option that the last boot was of, as its firmware says."},
+		{Name: "BootOverride", Type: "BootOverride", Kind: Complex, Optional: true, Many: false, Doc: "The override in force; a BootNext that the guest set after it comes first. Absent where there is none."},
+		{Name: "BootTimeoutSeconds", Type: "BootTimeout", Kind: Integer, Optional: true, Many: false, Doc: "How long firmware waits for a key; absent where firmware has not said it."},
+	},
+	"SetBootOrderRequest": {
+		{Name: "BootOptionReference", Type: "BootOptionReference", Kind: String, Optional: false, Many: true, Doc: "The whole order. An option that it leaves out stays and is not tried; OVMF puts those of devices that it finds at the end again when it starts, and takes the number of another for free."},
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: true, Many: false, Doc: "Version that the state must have; absent means any."},
+	},
+	"SetBootOrderReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "BootOrder", Type: "BootOptionReference", Kind: String, Optional: true, Many: true, Doc: "The order."},
+	},
+	"SetBootOverrideRequest": {
+		{Name: "BootTarget", Type: "BootTarget", Kind: Enumeration, Optional: false, Many: false, Doc: "What to start from; None takes the override away.", Values: []string{"None", "Hdd", "Cd", "Usb", "Pxe", "UefiHttp", "UefiShell", "BiosSetup", "UefiTarget"}},
+		{Name: "BootOverrideMode", Type: "BootOverrideMode", Kind: Enumeration, Optional: true, Many: false, Doc: "How long it holds; absent means Once. None takes none.", Values: []string{"Once", "Continuous"}},
+		{Name: "BootOptionReference", Type: "BootOptionReference", Kind: String, Optional: true, Many: false, Doc: "The boot option, which goes with UefiTarget and with nothing else."},
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: true, Many: false, Doc: "Version that the state must have; absent means any."},
+	},
+	"SetBootOverrideReply": {
+		{Name: "Version", Type: "StateVersion", Kind: Integer, Optional: false, Many: false, Doc: "Version of the domain's state."},
+		{Name: "BootOverride", Type: "BootOverride", Kind: Complex, Optional: true, Many: false, Doc: "The override in force; absent where there is none."},
 	},
 	"GetEventLogRequest": {
 		{Name: "After", Type: "LogPosition", Kind: Integer, Optional: true, Many: false, Doc: "Give records after this position; absent means from the oldest."},

@@ -56,6 +56,8 @@ if [ $level -ge 3 ]; then
 	need libvirt-clients have virsh
 	need tpm2-tools have tpm2_readpublic
 	need e2fsprogs have debugfs
+	need dosfstools have mkfs.vfat
+	need mtools have mcopy
 	need xz-utils have xz
 	need gsoap have wsdl2h
 	need libgsoap-dev test -e /usr/include/stdsoap2.h

@@ -115,6 +115,7 @@ func fillField(v reflect.Value, field generated.Field, f filling) {
 				"DomainName": "a" + strings.Repeat("9", 62), "OperatorName": "A" + strings.Repeat("_", 62),
 				"VariableName": strings.Repeat("\U0010FFFF", 512), "VendorGuid": "8BE4df61-93ca-11d2-aa0d-00e098032b8c",
 				"ImageName": "images/" + strings.Repeat("x", 248), "FirmwareBuild": "6" + strings.Repeat("-", 127),
+				"BootOptionReference": "BootFFFF",
 			}[field.Type])
 		}
 	}
@@ -127,6 +128,7 @@ var bounds = map[reflect.Type][2]uint64{
 	reflect.TypeFor[generated.LengthBound]():    {0, 4096},
 	reflect.TypeFor[generated.MemoryMiB]():      {64, 4 << 20},
 	reflect.TypeFor[generated.ProcessorCount](): {1, 64},
+	reflect.TypeFor[generated.BootTimeout]():    {0, 65535},
 }
 
 func fillInteger(v reflect.Value, f filling) {

@@ -30,6 +30,7 @@ import (
 	"biosv/smm"
 	"biosv/smm/attribute"
 	"biosv/smm/backup"
+	"biosv/smm/boot"
 	"biosv/smm/domain"
 	"biosv/smm/eventlog"
 	"biosv/smm/inventory"
@@ -130,6 +131,8 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 	attributes := attribute.New(h.bios)
 	powers := power.New(h.bios, attributes)
 	variables := variable.New(h.bios)
+	boots := boot.New(h.bios, variables)
+	variables.Boots = boots
 	attributes.Tell(variable.SecureBootAttribute, variables.SecureBootOn)
 	if err := h.bios.EnsurePrivileged(ctx, uuid.NewString()); err != nil {
 		return err
@@ -155,6 +158,7 @@ func (h *house) wire(ctx context.Context, s settings, log *slog.Logger) error {
 		AttributePort: attributes,
 		AuditPort:     logs,
 		PowerPort:     powers,
+		BootPort:      boots,
 		BackupPort:    backup.New(h.bios, h.store, reopen),
 		DomainPort:    domain.New(h.bios, variables),
 		EventlogPort:  logs,

@@ -149,6 +149,9 @@ func simple(f generated.Field, t reflect.Type, i int, s size) reflect.Value {
 		if f.Type == "ImageName" {
 			v.SetString("images/web1.qcow2")
 		}
+		if f.Type == "BootOptionReference" {
+			v.SetString("Boot0001")
+		}
 		if f.Type == "VendorGuid" {
 			v.SetString("8be4df61-93ca-11d2-aa0d-00e098032b8c")
 		}

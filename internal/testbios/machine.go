@@ -27,6 +27,7 @@ type Machine struct {
 	onReset  func(context.Context, generated.ResetType) error
 	resets   []generated.ResetType
 	closed   bool
+	targets  []generated.BootTarget
 	gone     bool
 }
 
@@ -45,6 +46,13 @@ func (m *Machine) Define(r generated.GetAttributeRegistryReply) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.registry = r
+}
+
+// BootsFrom sets what it can be started from.
+func (m *Machine) BootsFrom(targets ...generated.BootTarget) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.targets = targets
 }
 
 // Break makes every observation fail; nil repairs it.
@@ -143,6 +151,13 @@ func (m *Machine) Thermal(context.Context) (*generated.ThermalReading, error) {
 
 // VariableStorage makes it an [smm.Firmware]: that of the flash of QEMU's machines.
 func (m *Machine) VariableStorage() uint64 { return 0x3ff9c }
+
+// BootTargets are a disk, the firmware's shell and its setup, until [Machine.BootsFrom] is told otherwise.
+func (m *Machine) BootTargets() []generated.BootTarget {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.targets
+}
 
 func (m *Machine) Close() error {
 	m.mu.Lock()

@@ -190,6 +190,7 @@ func (b *BIOS) Fake(domain string) *Machine {
 
 func (b *BIOS) add(d smm.Domain, settings smm.Settings, supervisor smm.Supervisor) *Machine {
 	m := &Machine{Supervisor: supervisor, Opened: settings, state: generated.PowerStateOff, can: AllResets}
+	m.BootsFrom(generated.BootTargetHdd, generated.BootTargetUefiShell, generated.BootTargetBiosSetup)
 	if d.Kind == generated.DomainKindPrivileged {
 		m.state, m.can = generated.PowerStateOn, nil
 	}

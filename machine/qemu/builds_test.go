@@ -97,11 +97,18 @@ func TestAFirmwareBuildIsChosenByItsDescriptor(t *testing.T) {
 		}
 	}
 	describe(t, own, "40-new", nil)
-	b.reset(generated.ResetTypeOn) // with the build that it was made with
-	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", b.machine.running().process.pid))
-	if err != nil || !strings.Contains(string(line), filepath.Join(packages, "50-fits.CODE.fd")) {
-		t.Errorf("it runs with %q, %v", line, err)
+	runs := func(code string) {
+		t.Helper()
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", b.machine.running().process.pid))
+		if err != nil || !strings.Contains(string(line), code) {
+			t.Errorf("it runs with %q, %v, and not with %s", line, err, code)
+		}
 	}
+	b.reset(generated.ResetTypeOn) // with the build that it was made with
+	runs(filepath.Join(packages, "50-fits.CODE.fd"))
+	b.domain.VirtualMachine.FirmwareBuild = nil // as in a record of before there was a choice
+	b.reset(generated.ResetTypeForceRestart)
+	runs(filepath.Join(own, "40-new.CODE.fd"))
 	b.host.Firmwares = []string{filepath.Join(own, "absent")}
 	var unavailable *generated.UnavailableFault
 	if err := b.host.Define(&generated.VirtualMachine{}); !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "install the Debian package ovmf") {

@@ -74,26 +74,45 @@ func (h *house) certify(dir, name string) certified {
 // program makes the EFI program of testdata/measure, which goes by a name.
 func (h *house) program(dir, name string) string {
 	h.Helper()
+	return h.compile("testdata/measure/measure.c", dir, name)
+}
+
+// compile makes an EFI program of a source, which goes by a name.
+func (h *house) compile(source, dir, name string) string {
+	h.Helper()
 	object, file := filepath.Join(dir, name+".o"), filepath.Join(dir, name+".efi")
 	h.do("clang-14", "-target", "x86_64-unknown-windows", "-std=c2x", "-ffreestanding", "-fshort-wchar", "-mno-red-zone", "-mgeneral-regs-only", "-Os", "-fno-stack-protector",
-		"-Wall", "-Wextra", "-Werror", "-I", filepath.Join(testbed.Root, "vbios", "driver"), "-DNAME=\""+name+"\"", "-c", "testdata/measure/measure.c", "-o", object)
+		"-Wall", "-Wextra", "-Werror", "-I", filepath.Join(testbed.Root, "vbios", "driver"), "-DNAME=\""+name+"\"", "-c", source, "-o", object)
 	h.do("lld-link-14", "/subsystem:efi_application", "/entry:start", "/nodefaultlib", "/timestamp:0", "/out:"+file, object)
 	return file
 }
 
-// systemPartition makes an image with a program where firmware looks for one (UEFI 2.10, 3.5.1.1).
-func (h *house) systemPartition(image, program string) *generated.ImageName {
+// systemPartition makes an image with a program where firmware looks for one (UEFI 2.10, 3.5.1.1), and other files beside
+// the folder EFI.
+func (h *house) systemPartition(image, program string, others ...string) *generated.ImageName {
 	h.Helper()
 	file := filepath.Join(h.images, image)
+	const mebibyte = 1 << 20
+	size := int64(2 * mebibyte) // and what is in it
+	for _, f := range append(others[:len(others):len(others)], program) {
+		info, err := os.Stat(f)
+		if err != nil {
+			h.Fatal(err)
+		}
+		size += (info.Size() + mebibyte - 1) / mebibyte * mebibyte
+	}
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		h.Fatal(err)
 	}
-	if err := os.Truncate(file, 1<<21); err != nil {
+	if err := os.Truncate(file, size); err != nil {
 		h.Fatal(err)
 	}
 	h.do("mkfs.vfat", file)
 	h.do("mmd", "-i", file, "::/EFI", "::/EFI/BOOT")
 	h.do("mcopy", "-i", file, program, "::/EFI/BOOT/BOOTX64.EFI")
+	for _, other := range others {
+		h.do("mcopy", "-i", file, other, "::/")
+	}
 	return new(generated.ImageName("images/" + image))
 }
 

@@ -116,3 +116,19 @@ func (m *Machine) Registry() generated.GetAttributeRegistryReply { return m.regi
 
 // VariableStorage is how many bytes of variables the flash takes.
 func (m *Machine) VariableStorage() uint64 { return firmware.VariableStorage }
+
+// BootTargets are what the machine can be started from: none where it is given a kernel, which firmware starts in place of
+// any boot option.
+func (m *Machine) BootTargets() (targets []generated.BootTarget) {
+	v := m.domain.VirtualMachine
+	if v.KernelImage != nil {
+		return nil
+	}
+	if len(v.DiskImage) > 0 {
+		targets = append(targets, generated.BootTargetHdd)
+	}
+	if *v.NetworkMode == generated.NetworkModeUser {
+		targets = append(targets, generated.BootTargetPxe, generated.BootTargetUefiHttp)
+	}
+	return append(targets, generated.BootTargetUefiShell, generated.BootTargetBiosSetup)
+}

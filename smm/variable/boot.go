@@ -10,6 +10,13 @@ import (
 	"biosv/smm/variable/services"
 )
 
+// Boots decides what a boot takes.
+type Boots interface {
+	// Begin is called in the transaction in which a boot begins. The volatile variables of the boot before are still
+	// there, and what it sets is in the flash.
+	Begin(tx *smm.Tx) error
+}
+
 // Begin begins a boot of a domain: volatile variables are gone, those that firmware makes at each start are there. It
 // gives the flash for the boot, and whether Secure Boot is on in it.
 func (f *Function) Begin(ctx context.Context, domain string) (file []byte, secureBoot bool, err error) {
@@ -17,6 +24,11 @@ func (f *Function) Begin(ctx context.Context, domain string) (file []byte, secur
 		s, err := f.Services(tx, services.Boot)
 		if err != nil {
 			return err
+		}
+		if f.Boots != nil {
+			if err := f.Boots.Begin(tx); err != nil {
+				return err
+			}
 		}
 		if err := s.Start(); err != nil {
 			return err

@@ -28,10 +28,15 @@ const (
 )
 
 // Function answers [generated.VariablePort].
-type Function struct{ bios *smm.BIOS }
+type Function struct {
+	// Boots is told of each boot that begins; nil for nobody. It is set before the first.
+	Boots Boots
+
+	bios *smm.BIOS
+}
 
 // New makes the function.
-func New(b *smm.BIOS) *Function { return &Function{b} }
+func New(b *smm.BIOS) *Function { return &Function{bios: b} }
 
 var _ generated.VariablePort = (*Function)(nil)
 

@@ -5,8 +5,9 @@
 #                     modules, and kernel/vmlinux, the same kernel taken out of its compressed shell, which QEMU
 #                     starts in 2 s instead of 5
 #   build.sh init     init, the static program of testdata/guest/init that is the guest's first process
+#   build.sh efibootmgr   Debian's efibootmgr with the libraries that it needs, fetched and unpacked in the same way
 #   build.sh root     root.ext4, a Debian of the tools named below, for tests that need other people's programs
-#   build.sh          all three
+#   build.sh          all of them
 #
 # Each part is made again only when this file changes (init: when Go says so). To take newer packages, remove
 # .cache/guest. Nothing is installed on this machine: apt is used as the machine has it set up, and what it fetches
@@ -62,6 +63,23 @@ make_init() {
 	cmp -s "$work/init" "$out/init" || { mv "$work/init" "$out/init"; say "init: made anew"; }
 }
 
+make_efibootmgr() {
+	need dpkg-deb dpkg
+	packages="efibootmgr $(apt-cache depends efibootmgr 2>/dev/null | awk '$1 == "Depends:" {print $2}' | tr '\n' ' ')"
+	[ "$packages" != "efibootmgr " ] || { say "apt knows no efibootmgr; run: apt-get update"; exit 1; }
+	say "fetching $packages"
+	mkdir "$work/packages" "$work/unpacked" "$work/efibootmgr"
+	# shellcheck disable=SC2086 # a list
+	(cd "$work/packages" && apt-get download -qq -o APT::Sandbox::User= $packages)
+	for p in "$work"/packages/*.deb; do dpkg-deb -x "$p" "$work/unpacked"; done
+	# What it is linked with, by the names that its loader looks for.
+	find "$work/unpacked" \( -name efibootmgr -path '*bin*' -o -name 'libefi*.so.1' -o -name 'libpopt.so.0' -o -name 'libc.so.6' -o -name 'libdl.so.2' \
+		-o -name 'ld-linux-x86-64.so.2' \) -exec cp -L {} "$work/efibootmgr/" \;
+	rm -rf "$out/efibootmgr"
+	mv "$work/efibootmgr" "$out/efibootmgr"
+	say "efibootmgr: $(ls "$out/efibootmgr" | tr '\n' ' ')"
+}
+
 make_root() {
 	need mmdebstrap mmdebstrap
 	need mke2fs e2fsprogs
@@ -95,10 +113,10 @@ work=$(mktemp -d "$out/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
 
-for part in ${*:-kernel init root}; do
+for part in ${*:-kernel init efibootmgr root}; do
 	case $part in
 	init) make_init ;;
-	kernel | root) current "$part" || { rm -f "$out/$part.key"; "make_$part"; key "$part" >"$out/$part.key"; } ;;
-	*) say "no part is named $part: kernel, init, root"; exit 2 ;;
+	kernel | efibootmgr | root) current "$part" || { rm -f "$out/$part.key"; "make_$part"; key "$part" >"$out/$part.key"; } ;;
+	*) say "no part is named $part: kernel, init, efibootmgr, root"; exit 2 ;;
 	esac
 done
