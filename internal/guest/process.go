@@ -14,6 +14,7 @@ var packages = map[string]string{
 	"qemu-img":           "qemu-utils",
 	"swtpm":              "swtpm",
 	"swtpm_setup":        "swtpm-tools",
+	"mkswap":             "util-linux",
 	"mke2fs":             "e2fsprogs",
 	"e2fsck":             "e2fsprogs",
 	"debugfs":            "e2fsprogs",

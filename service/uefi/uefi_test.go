@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -212,6 +213,9 @@ func TestEachServiceIsAnswered(t *testing.T) {
 		{&frame.GetVariableRequest{Vendor: vendor, Room: 5, Name: "Known"}, &frame.GetVariableAnswer{Attributes: 7, Size: 5, Data: []byte("value")}, "get Known in boot services"},
 		{&frame.GetVariableRequest{Vendor: vendor, Room: 4, Name: "Known"}, &frame.GetVariableAnswer{Status: frame.BufferTooSmall, Attributes: 7, Size: 5}, "get Known in boot services"},
 		{&frame.GetVariableRequest{Vendor: vendor, Room: 9, Name: "Unknown"}, &frame.GetVariableAnswer{Status: frame.NotFound}, "get Unknown in boot services"},
+		{&frame.CheckVariableRequest{Vendor: vendor, Room: 5, Name: "Known"}, &frame.CheckVariableAnswer{Attributes: 7, Size: 5, Check: 0x1d775834}, "get Known in boot services"},
+		{&frame.CheckVariableRequest{Vendor: vendor, Room: 4, Name: "Known"}, &frame.CheckVariableAnswer{Status: frame.BufferTooSmall, Attributes: 7, Size: 5}, "get Known in boot services"},
+		{&frame.CheckVariableRequest{Vendor: vendor, Room: 9, Name: "Unknown"}, &frame.CheckVariableAnswer{Status: frame.NotFound}, "get Unknown in boot services"},
 		{&frame.GetNextVariableNameRequest{Room: 6, Name: "a"}, &frame.GetNextVariableNameAnswer{Size: 6, Vendor: vendor, Name: "ax"}, "next a in boot services"},
 		{&frame.GetNextVariableNameRequest{Room: 5, Name: "a"}, &frame.GetNextVariableNameAnswer{Status: frame.BufferTooSmall, Size: 6}, "next a in boot services"},
 		{&frame.SetVariableRequest{Vendor: vendor, Attributes: 0x27, Name: "New", Data: []byte("data")}, &frame.StatusAnswer{}, "set New to data, 27 in boot services"},
@@ -395,6 +399,7 @@ func TestNamesThatNoVariableHasAreNotFound(t *testing.T) {
 		want    frame.Answer
 	}{
 		{&frame.GetVariableRequest{Name: long}, &frame.GetVariableAnswer{Status: frame.NotFound}},
+		{&frame.CheckVariableRequest{Name: long}, &frame.CheckVariableAnswer{Status: frame.NotFound}},
 		{&frame.GetNextVariableNameRequest{Name: long}, &frame.GetNextVariableNameAnswer{Status: frame.InvalidParameter}},
 		{&frame.SetVariableRequest{Name: long}, &frame.StatusAnswer{Status: frame.InvalidParameter}},
 		{&frame.SetVariableRequest{Name: "a\x00b"}, &frame.StatusAnswer{Status: frame.InvalidParameter}},
@@ -419,6 +424,7 @@ func TestWhatIsNoStatusIsADeviceErrorAndLogged(t *testing.T) {
 		want    frame.Answer
 	}{
 		{&frame.GetVariableRequest{Name: "Known"}, &frame.GetVariableAnswer{Status: frame.DeviceError}},
+		{&frame.CheckVariableRequest{Name: "Known"}, &frame.CheckVariableAnswer{Status: frame.DeviceError}},
 		{&frame.GetNextVariableNameRequest{}, &frame.GetNextVariableNameAnswer{Status: frame.DeviceError}},
 		{&frame.SetVariableRequest{Name: "x"}, &frame.StatusAnswer{Status: frame.DeviceError}},
 		{&frame.QueryVariableInfoRequest{}, &frame.QueryVariableInfoAnswer{Status: frame.DeviceError}},
@@ -438,7 +444,7 @@ func TestWhatIsNoStatusIsADeviceErrorAndLogged(t *testing.T) {
 		t.Errorf("a variable too large for a frame became %.100v", got)
 	}
 	hang()
-	if n := strings.Count(s.log.String(), "the disk is on fire"); n != 5 || !strings.Contains(s.log.String(), "an answer has room for") {
+	if n := strings.Count(s.log.String(), "the disk is on fire"); n != 6 || !strings.Contains(s.log.String(), "an answer has room for") {
 		t.Errorf("it was logged %d times:\n%s", n, s.log)
 	}
 }
@@ -627,6 +633,111 @@ func FuzzServer(f *testing.F) {
 		}
 		if d := cmp.Diff(exit >= 0, s.server.phase == frame.OperatingSystem); d != "" {
 			t.Fatal(d)
+		}
+	})
+}
+
+// script is a conversation in few bytes, so that fuzzing finds those that matter: each six of them are a frame.
+func script(text []byte) (list []frame.Frame) {
+	bodies := [][]byte{
+		nil, []byte("short"), frame.AppendBody(nil, &frame.HelloRequest{Lowest: 1, Highest: 1}), frame.AppendBody(nil, &frame.HelloRequest{Lowest: 2, Highest: 3}),
+		frame.AppendBody(nil, &frame.GetVariableRequest{Vendor: vendor, Name: "Known", Room: 9}), frame.AppendBody(nil, &frame.SetVariableRequest{Vendor: vendor, Name: "Log", Data: []byte("line")}),
+		frame.AppendBody(nil, &frame.GetNextVariableNameRequest{Room: 99}), frame.AppendBody(nil, &frame.QueryVariableInfoRequest{Attributes: 7}), frame.AppendBody(nil, &frame.ResetSystemRequest{Type: 1}),
+		frame.AppendBody(nil, &frame.SetVariableRequest{Name: strings.Repeat("x", frame.NameMost+1)}),
+	}
+	sequence := uint32(0)
+	for ; len(text) >= 6 && len(list) < 100; text = text[6:] {
+		sequence += uint32(int8(text[3])) << (text[4] % 31)
+		list = append(list, frame.Frame{
+			Kind: frame.Kind(text[0] % 9), Phase: frame.Phase(text[1] % 3), Session: uint32(text[2] % 3), Sequence: sequence, Body: bodies[int(text[5])%len(bodies)],
+		})
+	}
+	return list
+}
+
+// heardInVain is a connection of which only the guest's side is there already.
+type heardInVain struct {
+	net.Conn
+	io.Reader
+	said bytes.Buffer
+}
+
+func (h *heardInVain) Read(b []byte) (int, error)  { return h.Reader.Read(b) }
+func (h *heardInVain) Write(b []byte) (int, error) { return h.said.Write(b) }
+func (h *heardInVain) Close() error                { return nil }
+
+// FuzzConversation holds a whole conversation, with noise in it, against the rules of docs/vbios.md, sections 3 and 6:
+// each frame has one answer, which is the one before if it is the frame before; what is refused is not acted upon; numbers
+// go forward; the phase does not go back.
+func FuzzConversation(f *testing.F) {
+	f.Add([]byte("\x01\x00\x00\x01\x00\x02\x02\x00\x01\x01\x00\x04\x04\x00\x01\x01\x00\x05\x04\x00\x01\x00\x00\x05\x04\x01\x01\x01\x00\x05\x02\x00\x01\x01\x00\x04"), []byte("~login:"))
+	f.Add([]byte("\x06\x01\x01\x01\x00\x00\x06\x00\x01\x01\x00\x00\x07\x01\x01\x01\x00\x08\x05\x00\x01\x01\x1e\x07\x05\x00\x01\xff\x00\x07"), []byte{0})
+	f.Add([]byte("\x03\x00\x02\x01\x00\x06\x03\x02\x01\x01\x00\x06\x04\x00\x01\x01\x00\x09\x08\x00\x01\x01\x00\x00\x03\x00\x01\x01\x00\x06"), []byte("}"))
+	f.Fuzz(func(t *testing.T, text, noise []byte) {
+		frames := script(text)
+		s := newSetup()
+		s.server.session = 1
+		s.server.pace.sleep = func(context.Context, time.Duration) error { return nil }
+		var stream []byte
+		for _, f := range frames {
+			stream = f.AppendTo(append(stream, bytes.ReplaceAll(noise, []byte("~"), nil)...))
+		}
+		conn := &heardInVain{Reader: bytes.NewReader(stream)}
+		if err := s.server.Serve(t.Context(), conn); err != nil {
+			t.Fatal(err)
+		}
+		d := frame.NewDecoder(&conn.said)
+		var last frame.Frame
+		var lastAnswer []byte
+		var calls int
+		phase := frame.BootServices
+		for i, f := range frames {
+			got, err := d.Next()
+			if err != nil {
+				t.Fatalf("frame %d, %+v, has no answer: %v", i, f, err)
+			}
+			raw := got.AppendTo(nil)
+			request, err := frame.ParseRequest(f.Kind, f.Body)
+			var refusal frame.Reason
+			switch {
+			case lastAnswer != nil && f.Kind == last.Kind && f.Phase == last.Phase && f.Session == last.Session && f.Sequence == last.Sequence && bytes.Equal(f.Body, last.Body):
+				if !bytes.Equal(raw, lastAnswer) {
+					t.Fatalf("frame %d, %+v, came again, and is answered by %+v", i, f, got)
+				}
+				continue
+			case err != nil && !errors.Is(err, frame.ErrName), f.Phase > frame.OperatingSystem:
+				refusal = frame.NotUnderstood
+			case f.Kind == frame.Hello:
+			case f.Session != 1:
+				refusal = frame.UnknownSession
+			case int32(f.Sequence-last.Sequence) <= 0:
+				refusal = frame.OldSequence
+			}
+			if refusal != 0 {
+				if a, err := frame.ParseAnswer(got.Kind, got.Body); err != nil || !refused(a, refusal) {
+					t.Fatalf("frame %d, %+v, is answered by %+v, %v; it should be refused by %d", i, f, a, err, refusal)
+				}
+				continue
+			}
+			if got.Kind != f.Kind.Answer() || got.Sequence != f.Sequence || got.Session != f.Session {
+				t.Fatalf("frame %d, %+v, is answered by %+v", i, f, got)
+			}
+			if f.Phase > phase {
+				if phase = f.Phase; s.services.calls[calls] != "exit" {
+					t.Fatalf("frame %d, %+v, is in another phase, and led to %q", i, f, s.services.calls[calls:])
+				}
+				calls++
+			}
+			if _, silent := request.(*frame.ExitBootServicesRequest); err == nil && f.Kind != frame.Hello && !silent {
+				if !strings.HasSuffix(s.services.calls[calls], " in "+phase.String()) {
+					t.Fatalf("frame %d, %+v, led to %q in %s", i, f, s.services.calls[calls], phase)
+				}
+				calls++
+			}
+			last, lastAnswer = f, raw
+		}
+		if got, err := d.Next(); err != io.EOF || calls != len(s.services.calls) {
+			t.Fatalf("there is one answer more, %+v, %v; or one call: %q, of which %d are right", got, err, s.services.calls, calls)
 		}
 	})
 }
