@@ -55,8 +55,9 @@ vbios: ## make vbios/vbios.rom, the thin virtual BIOS, from its source (needs cl
 vbios-is-current: vbios
 	@git diff --exit-code --stat -- vbios/vbios.rom || { echo 'make vbios changed vbios/vbios.rom: commit what it makes'; exit 1; }
 
-bench: build ## CPU time of a request, beside net/http with a constant answer
+bench: guest build ## CPU time of a request, beside net/http with a constant answer; what a guest costs
 	$(GO) test -tags bench -count=1 -v -run TestRequests ./internal/bench
+	$(GO) test -tags bench,guest -count=1 -v -timeout 30m -run TestFigures ./machine/qemu
 	$(GO) test -run - -bench . -benchmem ./internal/bench ./envelope ./service/uefi
 
 soak: setup guest build ## what takes hours: 50 power cuts, millions of talks with the driver, and each fuzz target for FUZZTIME

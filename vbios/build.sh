@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 
 # No code may need the processor's vector registers, relocations, unwind tables or a runtime library.
 for source in driver/*.c; do
-	clang-14 -target x86_64-unknown-windows -std=c2x -ffreestanding -fshort-wchar -mno-red-zone -mgeneral-regs-only "${OPTIMIZE:--Os}" \
+	clang-14 -target x86_64-unknown-windows -std=c2x -ffreestanding -fshort-wchar -mno-red-zone -mgeneral-regs-only "${OPTIMIZE:--Oz}" \
 		-fno-jump-tables -fno-asynchronous-unwind-tables -fno-stack-protector -Wall -Wextra -Werror \
 		-c "$source" -o "$work/$(basename "$source" .c).o"
 done

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/crc32"
 
 	"biosv/service/uefi/frame"
 )
@@ -91,6 +92,8 @@ func (s *Server) act(ctx context.Context, request frame.Request) frame.Answer {
 		return &frame.HelloAnswer{Version: frame.Version, Session: s.session}
 	case *frame.GetVariableRequest:
 		return s.getVariable(ctx, r)
+	case *frame.CheckVariableRequest:
+		return s.checkVariable(ctx, r)
 	case *frame.GetNextVariableNameRequest:
 		return s.getNextVariableName(ctx, r)
 	case *frame.SetVariableRequest:
@@ -111,13 +114,13 @@ func (s *Server) act(ctx context.Context, request frame.Request) frame.Answer {
 	return &frame.RefusalAnswer{Reason: frame.NotUnderstood}
 }
 
-func (s *Server) getVariable(ctx context.Context, r *frame.GetVariableRequest) frame.Answer {
+func (s *Server) getVariable(ctx context.Context, r *frame.GetVariableRequest) *frame.GetVariableAnswer {
 	attributes, data, err := s.services.GetVariable(ctx, s.phase, Variable{r.Vendor, r.Name})
 	if err == nil && len(data) > frame.DataMost {
 		err = fmt.Errorf("the variable %s of %s has %d bytes; an answer has room for %d", r.Name, r.Vendor, len(data), frame.DataMost)
 	}
 	if err != nil {
-		return failed(r.Kind(), s.status(r.Kind(), err))
+		return &frame.GetVariableAnswer{Status: s.status(r.Kind(), err)}
 	}
 	a := &frame.GetVariableAnswer{Attributes: attributes, Size: uint32(len(data))}
 	if len(data) > int(r.Room) {
@@ -126,6 +129,16 @@ func (s *Server) getVariable(ctx context.Context, r *frame.GetVariableRequest) f
 	}
 	a.Data = data
 	return a
+}
+
+// checkVariable does what GetVariable does, and leaves the data out.
+func (s *Server) checkVariable(ctx context.Context, r *frame.CheckVariableRequest) frame.Answer {
+	a := s.getVariable(ctx, (*frame.GetVariableRequest)(r))
+	check := &frame.CheckVariableAnswer{Status: a.Status, Attributes: a.Attributes, Size: a.Size}
+	if a.Status == frame.Success {
+		check.Check = crc32.ChecksumIEEE(a.Data)
+	}
+	return check
 }
 
 func (s *Server) getNextVariableName(ctx context.Context, r *frame.GetNextVariableNameRequest) frame.Answer {
@@ -156,7 +169,7 @@ func (s *Server) status(kind frame.Kind, err error) frame.Status {
 
 // noName is what is said of a name that no variable has: it is not found, and cannot be given.
 func noName(kind frame.Kind) frame.Status {
-	if kind == frame.GetVariable {
+	if kind == frame.GetVariable || kind == frame.CheckVariable {
 		return frame.NotFound
 	}
 	return frame.InvalidParameter
@@ -169,6 +182,8 @@ func failed(kind frame.Kind, status frame.Status) frame.Answer {
 		return &frame.HelloAnswer{Status: status}
 	case frame.GetVariable:
 		return &frame.GetVariableAnswer{Status: status}
+	case frame.CheckVariable:
+		return &frame.CheckVariableAnswer{Status: status}
 	case frame.GetNextVariableName:
 		return &frame.GetNextVariableNameAnswer{Status: status}
 	case frame.QueryVariableInfo:

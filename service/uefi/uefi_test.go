@@ -213,6 +213,9 @@ func TestEachServiceIsAnswered(t *testing.T) {
 		{&frame.GetVariableRequest{Vendor: vendor, Room: 5, Name: "Known"}, &frame.GetVariableAnswer{Attributes: 7, Size: 5, Data: []byte("value")}, "get Known in boot services"},
 		{&frame.GetVariableRequest{Vendor: vendor, Room: 4, Name: "Known"}, &frame.GetVariableAnswer{Status: frame.BufferTooSmall, Attributes: 7, Size: 5}, "get Known in boot services"},
 		{&frame.GetVariableRequest{Vendor: vendor, Room: 9, Name: "Unknown"}, &frame.GetVariableAnswer{Status: frame.NotFound}, "get Unknown in boot services"},
+		{&frame.CheckVariableRequest{Vendor: vendor, Room: 5, Name: "Known"}, &frame.CheckVariableAnswer{Attributes: 7, Size: 5, Check: 0x1d775834}, "get Known in boot services"},
+		{&frame.CheckVariableRequest{Vendor: vendor, Room: 4, Name: "Known"}, &frame.CheckVariableAnswer{Status: frame.BufferTooSmall, Attributes: 7, Size: 5}, "get Known in boot services"},
+		{&frame.CheckVariableRequest{Vendor: vendor, Room: 9, Name: "Unknown"}, &frame.CheckVariableAnswer{Status: frame.NotFound}, "get Unknown in boot services"},
 		{&frame.GetNextVariableNameRequest{Room: 6, Name: "a"}, &frame.GetNextVariableNameAnswer{Size: 6, Vendor: vendor, Name: "ax"}, "next a in boot services"},
 		{&frame.GetNextVariableNameRequest{Room: 5, Name: "a"}, &frame.GetNextVariableNameAnswer{Status: frame.BufferTooSmall, Size: 6}, "next a in boot services"},
 		{&frame.SetVariableRequest{Vendor: vendor, Attributes: 0x27, Name: "New", Data: []byte("data")}, &frame.StatusAnswer{}, "set New to data, 27 in boot services"},
@@ -396,6 +399,7 @@ func TestNamesThatNoVariableHasAreNotFound(t *testing.T) {
 		want    frame.Answer
 	}{
 		{&frame.GetVariableRequest{Name: long}, &frame.GetVariableAnswer{Status: frame.NotFound}},
+		{&frame.CheckVariableRequest{Name: long}, &frame.CheckVariableAnswer{Status: frame.NotFound}},
 		{&frame.GetNextVariableNameRequest{Name: long}, &frame.GetNextVariableNameAnswer{Status: frame.InvalidParameter}},
 		{&frame.SetVariableRequest{Name: long}, &frame.StatusAnswer{Status: frame.InvalidParameter}},
 		{&frame.SetVariableRequest{Name: "a\x00b"}, &frame.StatusAnswer{Status: frame.InvalidParameter}},
@@ -420,6 +424,7 @@ func TestWhatIsNoStatusIsADeviceErrorAndLogged(t *testing.T) {
 		want    frame.Answer
 	}{
 		{&frame.GetVariableRequest{Name: "Known"}, &frame.GetVariableAnswer{Status: frame.DeviceError}},
+		{&frame.CheckVariableRequest{Name: "Known"}, &frame.CheckVariableAnswer{Status: frame.DeviceError}},
 		{&frame.GetNextVariableNameRequest{}, &frame.GetNextVariableNameAnswer{Status: frame.DeviceError}},
 		{&frame.SetVariableRequest{Name: "x"}, &frame.StatusAnswer{Status: frame.DeviceError}},
 		{&frame.QueryVariableInfoRequest{}, &frame.QueryVariableInfoAnswer{Status: frame.DeviceError}},
@@ -439,7 +444,7 @@ func TestWhatIsNoStatusIsADeviceErrorAndLogged(t *testing.T) {
 		t.Errorf("a variable too large for a frame became %.100v", got)
 	}
 	hang()
-	if n := strings.Count(s.log.String(), "the disk is on fire"); n != 5 || !strings.Contains(s.log.String(), "an answer has room for") {
+	if n := strings.Count(s.log.String(), "the disk is on fire"); n != 6 || !strings.Contains(s.log.String(), "an answer has room for") {
 		t.Errorf("it was logged %d times:\n%s", n, s.log)
 	}
 }

@@ -30,6 +30,7 @@ static void exit_boot_services(void *event, void *context) {
 	exchange(EXIT_BOOT_SERVICES_CALLED, 0, 0, &a, 1);
 	attributes_replace();
 	state.boot = 0;
+	state.get = 0;
 }
 
 static void virtual_address_change(void *event, void *context) {
@@ -40,6 +41,7 @@ static void virtual_address_change(void *event, void *context) {
 
 static void replace_services(runtime_services *r) {
 	state.reset = r->ResetSystem;
+	state.get = r->GetVariable;
 	r->GetVariable = GetVariable;
 	r->GetNextVariableName = GetNextVariableName;
 	r->SetVariable = SetVariable;

@@ -12,6 +12,8 @@ typedef struct {
 	system_table *system; // until SetVirtualAddressMap
 	boot_services *boot;  // until ExitBootServices
 	void (*reset)(u32 type, status why, u64 size, void *data); // the firmware's own ResetSystem
+	// The firmware's own GetVariable, which has what is in the flash; until ExitBootServices.
+	status (*get)(u16 *name, guid *vendor, u32 *attributes, u64 *size, void *data);
 
 	u16 timer;    // port of the ACPI PM timer; 0: not known
 	u8 phase;     // 0: boot services, 1: operating system
@@ -69,7 +71,7 @@ void line_progress(line *l); // what was received is part of the answer
 
 // frame.c
 enum { BODY_MOST = 0x20000, REFUSAL = 0xff, ANSWER = 0x80 };
-enum { HELLO = 1, GET_VARIABLE, GET_NEXT_VARIABLE_NAME, SET_VARIABLE, QUERY_VARIABLE_INFO, EXIT_BOOT_SERVICES_CALLED, RESET_SYSTEM };
+enum { HELLO = 1, GET_VARIABLE, GET_NEXT_VARIABLE_NAME, SET_VARIABLE, QUERY_VARIABLE_INFO, EXIT_BOOT_SERVICES_CALLED, RESET_SYSTEM, CHECK_VARIABLE };
 typedef struct {
 	const void *data;
 	u64 size;

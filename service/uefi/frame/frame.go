@@ -33,6 +33,7 @@ const (
 	QueryVariableInfo
 	ExitBootServices
 	ResetSystem
+	CheckVariable
 )
 
 // The answers.
@@ -45,6 +46,7 @@ const (
 var kinds = map[Kind]string{
 	Hello: "Hello", GetVariable: "GetVariable", GetNextVariableName: "GetNextVariableName", SetVariable: "SetVariable",
 	QueryVariableInfo: "QueryVariableInfo", ExitBootServices: "ExitBootServices", ResetSystem: "ResetSystem",
+	CheckVariable: "CheckVariable",
 }
 
 // Answer is the kind of the answer to a request of this kind.

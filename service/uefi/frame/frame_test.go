@@ -18,6 +18,7 @@ import (
 
 var (
 	global  = uuid.MustParse("8be4df61-93ca-11d2-aa0d-00e098032b8c")
+	images  = uuid.MustParse("d719b2cb-3d3a-4596-a3bc-dad00e67656f") // EFI_IMAGE_SECURITY_DATABASE_GUID
 	session = uint32(0xe210c0de)
 )
 
@@ -37,6 +38,8 @@ var examples = []struct {
 	{"it is BootOrder", Frame{Kind: GetNextVariableName.Answer(), Session: session, Sequence: 4}, &GetNextVariableNameAnswer{Size: 20, Vendor: global, Name: "BootOrder"}},
 	{"SetVariable of BootOrder to 1, 0", Frame{Kind: SetVariable, Phase: OperatingSystem, Session: session, Sequence: 5}, &SetVariableRequest{global, 7, "BootOrder", []byte{1, 0, 0, 0}}},
 	{"EFI_SUCCESS", Frame{Kind: SetVariable.Answer(), Session: session, Sequence: 5}, &StatusAnswer{}},
+	{"CheckVariable of dbx, with 21,480 bytes of room", Frame{Kind: CheckVariable, Session: session, Sequence: 10}, &CheckVariableRequest{images, 21480, "dbx"}},
+	{"it has as many, and their CRC-32 is 0x1D775834", Frame{Kind: CheckVariable.Answer(), Session: session, Sequence: 10}, &CheckVariableAnswer{Attributes: 0x27, Size: 21480, Check: 0x1d775834}},
 	{"QueryVariableInfo", Frame{Kind: QueryVariableInfo, Phase: OperatingSystem, Session: session, Sequence: 6}, &QueryVariableInfoRequest{7}},
 	{"262,144 in all, 200,000 left, 32,768 for one", Frame{Kind: QueryVariableInfo.Answer(), Session: session, Sequence: 6}, &QueryVariableInfoAnswer{0, 262144, 200000, 32768}},
 	{"ExitBootServices", Frame{Kind: ExitBootServices, Phase: OperatingSystem, Session: session, Sequence: 7}, &ExitBootServicesRequest{}},

@@ -27,14 +27,15 @@ var (
 )
 
 // Request is what the guest says: one of *HelloRequest, *GetVariableRequest, *GetNextVariableNameRequest,
-// *SetVariableRequest, *QueryVariableInfoRequest, *ExitBootServicesRequest and *ResetSystemRequest.
+// *SetVariableRequest, *QueryVariableInfoRequest, *ExitBootServicesRequest, *ResetSystemRequest and
+// *CheckVariableRequest.
 type Request interface {
 	Kind() Kind
 	body(*fields)
 }
 
 // Answer is what the other side says: one of *HelloAnswer, *GetVariableAnswer, *GetNextVariableNameAnswer,
-// *QueryVariableInfoAnswer, *StatusAnswer for the other requests, and *RefusalAnswer.
+// *QueryVariableInfoAnswer, *CheckVariableAnswer, *StatusAnswer for the other requests, and *RefusalAnswer.
 type Answer interface{ body(*fields) }
 
 // HelloRequest begins. It names the versions that the sender speaks.
@@ -104,6 +105,21 @@ type ResetSystemRequest struct {
 	Data   []byte
 }
 
+// CheckVariableRequest asks as GetVariable does, for a sender that may have the data.
+type CheckVariableRequest struct {
+	Vendor uuid.UUID
+	Room   uint32 // of the buffer, in bytes
+	Name   string
+}
+
+// CheckVariableAnswer is GetVariable's without the data.
+type CheckVariableAnswer struct {
+	Status     Status
+	Attributes uint32
+	Size       uint32 // of the variable's data, in bytes
+	Check      uint32 // CRC-32 of the data, for EFI_SUCCESS
+}
+
 // StatusAnswer answers what has no other result.
 type StatusAnswer struct{ Status Status }
 
@@ -140,6 +156,9 @@ func (*ExitBootServicesRequest) Kind() Kind { return ExitBootServices }
 
 // Kind is ResetSystem.
 func (*ResetSystemRequest) Kind() Kind { return ResetSystem }
+
+// Kind is CheckVariable.
+func (*CheckVariableRequest) Kind() Kind { return CheckVariable }
 
 func (r *HelloRequest) body(f *fields) {
 	f.u16(&r.Lowest)
@@ -203,6 +222,15 @@ func (r *ResetSystemRequest) body(f *fields) {
 	f.toEnd(&r.Data, ResetDataMost)
 }
 
+func (r *CheckVariableRequest) body(f *fields) { (*GetVariableRequest)(r).body(f) }
+
+func (a *CheckVariableAnswer) body(f *fields) {
+	f.u32((*uint32)(&a.Status))
+	f.u32(&a.Attributes)
+	f.u32(&a.Size)
+	f.u32(&a.Check)
+}
+
 func (a *StatusAnswer) body(f *fields)  { f.u32((*uint32)(&a.Status)) }
 func (a *RefusalAnswer) body(f *fields) { f.u32((*uint32)(&a.Reason)) }
 
@@ -225,6 +253,8 @@ func ParseRequest(kind Kind, body []byte) (Request, error) {
 		r = &ExitBootServicesRequest{}
 	case ResetSystem:
 		r = &ResetSystemRequest{}
+	case CheckVariable:
+		r = &CheckVariableRequest{}
 	default:
 		return nil, fmt.Errorf("%w: %s is no request", ErrMessage, kind)
 	}
@@ -247,6 +277,8 @@ func ParseAnswer(kind Kind, body []byte) (Answer, error) {
 		a = &GetNextVariableNameAnswer{}
 	case QueryVariableInfo.Answer():
 		a = &QueryVariableInfoAnswer{}
+	case CheckVariable.Answer():
+		a = &CheckVariableAnswer{}
 	case SetVariable.Answer(), ExitBootServices.Answer(), ResetSystem.Answer():
 		a = &StatusAnswer{}
 	case Refusal:
