@@ -12,6 +12,8 @@ import (
 type Attachment struct {
 	Address    string // as in the contract: MachineAddress
 	Definition string // the machine's own, before BIOS.v changed it, without what is secret in it
+	Variables  string // path of its own file of variables
+	Folder     string // of what it is given, which its definition names since
 }
 
 // Redefinition is what becomes of a machine's definition.

@@ -33,20 +33,19 @@ func (m *Machine) Attach(ctx context.Context, found *smm.Found) error {
 	if text != m.domain.Attachment.Definition {
 		return refused(m.domain.Attachment.Address, "The definition of %s was changed in libvirt meanwhile: attach it anew.", d.Name)
 	}
-	p, err := h.partsOf(ctx, m.domain.Name, now)
-	if err != nil {
-		return err
-	}
 	whole, err := h.definition(ctx, d, rpc.DomainXMLSecure) // what is secret in it is to stay
 	if err != nil {
 		return m.gone(err)
 	}
-	whole.attach(p)
+	whole, line, err := h.explicit(ctx, whole)
+	if err != nil {
+		return err
+	}
+	whole.attach(h.partsOf(m.domain.Name, now, line))
 	if text, err = whole.text(); err != nil {
 		return err
 	}
-	line, err := h.commandLine(ctx, text)
-	if err != nil {
+	if line, err = h.commandLine(ctx, text); err != nil {
 		return err
 	}
 	if left := bootIndexed(line); len(left) > 0 {
@@ -81,44 +80,45 @@ func (m *Machine) define(ctx context.Context, definition string) error {
 
 // Detachment says what Detach would do.
 func (m *Machine) Detachment(ctx context.Context) (given smm.Redefinition, err error) {
-	_, given, err = m.reversed(ctx)
+	_, _, given, err = m.reversed(ctx)
 	return given, err
 }
 
-// reversed gives the definition without our changes, with what is secret in it; empty where there is nothing of ours.
-func (m *Machine) reversed(ctx context.Context) (text string, given smm.Redefinition, err error) {
+// reversed gives the definition without our changes, with what is secret in it; empty where there is nothing of ours. Ours
+// says whether the flash was.
+func (m *Machine) reversed(ctx context.Context) (text string, ours bool, given smm.Redefinition, err error) {
 	d := m.named()
 	now, err := m.host.definition(ctx, d, 0)
 	if rpc.IsNotFound(err) {
 		given.Notes = []string{"libvirt has no such machine any more: there is nothing to give back."}
-		return "", given, nil
+		return "", ours, given, nil
 	} else if err != nil {
-		return "", given, err
+		return "", ours, given, err
 	}
 	before := now.copied()
-	ours := now.detach(m.original, m.parts)
+	ours = now.detach(m.original, m.parts)
 	if given.Difference, err = difference(d.Name, before, now); err != nil || given.Difference == "" {
 		given.Notes = []string{"The definition in libvirt has nothing of an attachment any more: it stays as it is, and the file of variables that it names too."}
-		return "", given, err
+		return "", ours, given, err
 	}
 	if left, err := now.text(); err != nil {
-		return "", given, err
+		return "", ours, given, err
 	} else if left != m.domain.Attachment.Definition {
 		given.Notes = append(given.Notes, "The definition was changed in libvirt since it was attached: that stays; what attaching added is taken away.")
 	}
-	path, _ := now.flash()
 	if ours {
-		given.Notes = append(given.Notes, "Its variables as they are now are written to "+path+".")
+		given.Notes = append(given.Notes, "Its variables as they are now are written to "+m.domain.Attachment.Variables+".")
 	} else {
+		path, _ := now.flash()
 		given.Notes = append(given.Notes, "The definition names a file of variables of its own, "+path+", which stays as it is.")
 	}
 	whole, err := m.host.definition(ctx, d, rpc.DomainXMLSecure)
 	if err != nil {
-		return "", given, m.gone(err)
+		return "", ours, given, m.gone(err)
 	}
 	whole.detach(m.original, m.parts)
 	text, err = whole.text()
-	return text, given, err
+	return text, ours, given, err
 }
 
 // Detach gives everything back. The variables come first: with them the machine could start either way.
@@ -132,7 +132,7 @@ func (m *Machine) Detach(ctx context.Context, flash []byte) (smm.Redefinition, e
 	if state != generated.PowerStateOff {
 		return smm.Redefinition{}, fault.Conflict(fault.DomainNotOff, "The machine is %s: turn it off before it is detached.", state)
 	}
-	text, given, err := m.reversed(ctx)
+	text, ours, given, err := m.reversed(ctx)
 	if err != nil {
 		return given, err
 	}
@@ -140,13 +140,8 @@ func (m *Machine) Detach(ctx context.Context, flash []byte) (smm.Redefinition, e
 		if err := m.host.noSavedState(ctx, m.named(), "detached"); err != nil {
 			return given, err
 		}
-		back, err := parse(text)
-		if err != nil {
-			return given, err
-		}
-		own, _ := m.original.flash()
-		if path, _ := back.flash(); path == own {
-			if err := giveBack(own, flash, m.host.user); err != nil {
+		if ours {
+			if err := giveBack(m.domain.Attachment.Variables, flash, m.host.user); err != nil {
 				return given, fmt.Errorf("give the variables back: %w", err)
 			}
 		}

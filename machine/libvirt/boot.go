@@ -130,7 +130,7 @@ func (m *Machine) takeOver(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	path, _ := m.original.flash()
+	path := m.domain.Attachment.Variables
 	now, err := readFile(path)
 	if err == nil {
 		err = m.host.Variables.TakeOver(ctx, m.domain.Name, then, now)

@@ -2,6 +2,7 @@ package libvirt
 
 import (
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -107,7 +108,7 @@ func (d *definition) attach(p *parts) {
 		rom.Attr = nil
 		rom.CreateAttr("file", p.rom)
 	} else {
-		commandLine = append(commandLine, "-device", "pci-testdev,id="+romID+",romfile="+escaped(p.rom))
+		commandLine = append(commandLine, "-device", p.romDevice())
 	}
 	root.CreateAttr("xmlns:qemu", qemuNamespace)
 	line := appendOnce(root, "qemu:commandline")
@@ -124,6 +125,12 @@ func (d *definition) attach(p *parts) {
 		property.CreateAttr("name", "bootindex")
 		property.CreateAttr("type", "remove")
 	}
+}
+
+// romDevice is the device that bears the ROM where no interface does. QEMU makes devices that are given as JSON in their
+// order, and so this one when libvirt's own have their places on the bus.
+func (p *parts) romDevice() string {
+	return fmt.Sprintf(`{"driver":"pci-testdev","id":%q,"romfile":%q}`, romID, p.rom)
 }
 
 // escaped is a path in an option of QEMU, in which a comma is written as two.
@@ -178,6 +185,7 @@ func (d *definition) detach(original *definition, p *parts) (ours bool) {
 	if path, _ := d.flash(); path == p.at(fileFlash) {
 		ours = true
 		replace(d.child("os", "nvram"), original.child("os", "nvram"))
+		d.choose(original)
 	}
 	for which, instead := range ends {
 		now, was := d.child(which), original.child(which)
@@ -217,7 +225,7 @@ func (d *definition) detach(original *definition, p *parts) (ours bool) {
 		words := line.SelectElements("qemu:arg")
 		for i := 0; i+1 < len(words); i++ {
 			value := attribute(words[i+1], "value")
-			if strings.Contains(value, "id="+eventsID+",") || strings.HasPrefix(value, "chardev="+eventsID+",") || strings.Contains(value, "id="+romID+",") {
+			if strings.Contains(value, "id="+eventsID+",") || strings.HasPrefix(value, "chardev="+eventsID+",") || value == p.romDevice() {
 				remove(words[i])
 				remove(words[i+1])
 				i++
@@ -230,6 +238,26 @@ func (d *definition) detach(original *definition, p *parts) (ours bool) {
 		root.RemoveAttr("xmlns:qemu")
 	}
 	return ours
+}
+
+// choose leaves the firmware to libvirt again, where the original does.
+func (d *definition) choose(original *definition) {
+	was := original.child("os")
+	if !original.chosen() {
+		return
+	}
+	system := d.child("os")
+	system.CreateAttr("firmware", "efi")
+	if e := below(was, "firmware"); e != nil && below(system, "firmware") == nil {
+		insertAfter(below(system, "type"), e.Copy())
+	}
+	if e := below(system, "loader"); e != nil && below(was, "loader") == nil {
+		remove(e)
+	}
+	if e := d.child("features", "smm"); e != nil && original.child("features", "smm") == nil {
+		remove(e)
+		dropEmpty(d.child("features"), original.child("features") != nil)
+	}
 }
 
 // restoreBootIndex takes away the overrides of bootindex that the original has not.
@@ -288,7 +316,7 @@ func (d *definition) missing(p *parts) (gone []string) {
 	for _, w := range d.Root().FindElements("qemu:commandline/qemu:arg") {
 		words += attribute(w, "value") + "\n"
 	}
-	lacks(strings.Contains(words, "romfile="+escaped(p.rom)) || slices.ContainsFunc(d.devices("interface"), func(i *etree.Element) bool {
+	lacks(strings.Contains(words, p.romDevice()) || slices.ContainsFunc(d.devices("interface"), func(i *etree.Element) bool {
 		return attribute(below(i, "rom"), "file") == p.rom
 	}), "the ROM with the thin virtual BIOS")
 	lacks(strings.Contains(words, "id="+eventsID+","), "the second monitor")
@@ -306,7 +334,7 @@ func bootIndexed(commandLine string) (aliases []string) {
 			ID        string `json:"id"`
 			BootIndex *int   `json:"bootindex"`
 		}
-		if json.Unmarshal([]byte(strings.ReplaceAll(found[1], `'\''`, "'")), &device) == nil && device.BootIndex != nil {
+		if json.Unmarshal([]byte(unquoted(found[1])), &device) == nil && device.BootIndex != nil {
 			aliases = append(aliases, device.ID)
 		}
 	}

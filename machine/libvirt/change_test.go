@@ -53,7 +53,7 @@ func TestWhatIsAttachedHasAllPartsAndGivesThemBack(t *testing.T) {
 	for name, want := range map[string][]string{
 		"virtio.xml": {"<rom file='/run/biosv/vbios.rom'/>", "<on_reboot>destroy</on_reboot>"},
 		"rich.xml":   {"<rom file='/run/biosv/vbios.rom'/>", "<on_poweroff>destroy</on_poweroff>", "<on_crash>coredump-destroy</on_crash>", "<suspend-to-disk enabled='no'/>", "<app:x ", "name='rotation_rate'", "<qemu:device alias='net0'>"},
-		"bare.xml":   {"pci-testdev,id=biosv-rom,romfile=/run/biosv/vbios.rom"},
+		"bare.xml":   {"{&quot;driver&quot;:&quot;pci-testdev&quot;,&quot;id&quot;:&quot;biosv-rom&quot;,&quot;romfile&quot;:&quot;/run/biosv/vbios.rom&quot;}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -85,6 +85,38 @@ func TestWhatIsAttachedHasAllPartsAndGivesThemBack(t *testing.T) {
 				t.Errorf("given back twice: %s", written(t, d))
 			}
 		})
+	}
+}
+
+// libvirt takes no file of variables beside a firmware that it chooses, so what it chose is named.
+func TestAChoiceOfFirmwareIsLibvirtsAgain(t *testing.T) {
+	t.Parallel()
+	line := read(t, "auto.argv")
+	for name, text := range map[string]string{
+		"as libvirt 9.0 keeps it": read(t, "auto.xml"),
+		"with features":           strings.Replace(read(t, "auto.xml"), "    <boot dev='hd'/>", "    <firmware>\n      <feature enabled='no' name='secure-boot'/>\n    </firmware>\n    <boot dev='hd'/>", 1),
+		"with the choice beside, as later ones keep it": strings.Replace(read(t, "auto.xml"), "    <boot dev='hd'/>",
+			"    <loader readonly='yes' secure='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.ms.fd</loader>\n    <nvram template='/usr/share/OVMF/OVMF_VARS_4M.ms.fd'>/var/lib/libvirt/qemu/nvram/auto_VARS.fd</nvram>\n    <boot dev='hd'/>", 1),
+	} {
+		original := parsed(t, text)
+		d := original.copied()
+		d.name(line)
+		if why := d.unfit(); why != "" {
+			t.Errorf("%s: %s", name, why)
+		}
+		if path, _ := d.flash(); path != "/var/lib/libvirt/qemu/nvram/auto_VARS.fd" {
+			t.Errorf("%s: its variables are in %q", name, path)
+		}
+		d.attach(theirs)
+		for _, want := range []string{"<os>", "<loader readonly='yes' secure='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.ms.fd</loader>", "<smm state='on'/>"} {
+			if text := written(t, d); !strings.Contains(text, want) {
+				t.Errorf("%s: it has no %s:\n%s", name, want, text)
+			}
+		}
+		d.detach(original, theirs)
+		if got, want := written(t, d), written(t, original); got != want {
+			t.Errorf("%s: %s", name, cmp.Diff(want, got))
+		}
 	}
 }
 
@@ -131,7 +163,7 @@ func TestAMachineThatCannotBeAttachedIsToldWhy(t *testing.T) {
 		"it can":                   {virtio, ""},
 		"no UEFI":                  {read(t, "bios.xml"), "q35"},
 		"no flash":                 {strings.Replace(virtio, "type='pflash'", "type='rom'", 1), "no UEFI firmware in flash"},
-		"libvirt's choice":         {read(t, "auto.xml"), "leaves its firmware to libvirt"},
+		"libvirt's choice of none": {read(t, "auto.xml"), "no UEFI firmware in flash"},
 		"another architecture":     {strings.Replace(virtio, "x86_64", "aarch64", 1), "q35"},
 		"another hypervisor":       {strings.Replace(virtio, "type='qemu'", "type='xen'", 1), "\"xen\""},
 		"flash in another format":  {strings.Replace(virtio, "<nvram>", "<nvram format='qcow2'>", 1), "qcow2"},

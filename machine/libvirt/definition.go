@@ -1,7 +1,9 @@
 package libvirt
 
 import (
+	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -128,8 +130,6 @@ func (d *definition) unfit() string {
 		return fmt.Sprintf("it is of type %q, and only qemu and kvm are known here", attribute(d.Root(), "type"))
 	case attribute(d.child("os", "type"), "arch") != "x86_64" || !strings.Contains(attribute(d.child("os", "type"), "machine"), "q35"):
 		return "its machine is none of QEMU's q35 for x86_64"
-	case attribute(d.child("os"), "firmware") != "":
-		return "its definition leaves its firmware to libvirt (<os firmware='efi'>), which then takes no other file of variables: name <loader> and <nvram> in it, as virsh dumpxml of the running machine does"
 	case attribute(loader, "type") != "pflash":
 		return "it has no UEFI firmware in flash (<loader type='pflash'>)"
 	case attribute(loader, "stateless") == "yes":
@@ -147,6 +147,63 @@ func (d *definition) unfit() string {
 	}
 	return ""
 }
+
+// chosen says whether the machine's firmware is chosen by libvirt, which takes no other file of variables then.
+func (d *definition) chosen() bool { return attribute(d.child("os"), "firmware") == "efi" }
+
+// The nodes of flash on a command line of QEMU, as libvirt names them; and what makes it flash that only system management
+// mode writes.
+const (
+	codeNode      = "libvirt-pflash0-storage"
+	variablesNode = "libvirt-pflash1-storage"
+	secureFlash   = "driver=cfi.pflash01,property=secure,value=on"
+)
+
+// name names the firmware that libvirt chose, as its command line of QEMU tells.
+func (d *definition) name(commandLine string) {
+	system := d.child("os")
+	system.RemoveAttr("firmware")
+	if e := below(system, "firmware"); e != nil {
+		remove(e)
+	}
+	if below(system, "loader") == nil {
+		loader := etree.NewElement("loader")
+		loader.CreateAttr("readonly", "yes")
+		if strings.Contains(commandLine, secureFlash) {
+			loader.CreateAttr("secure", "yes")
+		}
+		loader.CreateAttr("type", "pflash")
+		loader.SetText(fileOf(commandLine, codeNode))
+		insertAfter(below(system, "type"), loader)
+	}
+	if below(system, "nvram") == nil {
+		nvram := etree.NewElement("nvram")
+		nvram.SetText(fileOf(commandLine, variablesNode))
+		insertAfter(below(system, "loader"), nvram)
+	}
+	if attribute(below(system, "loader"), "secure") == "yes" {
+		appendOnce(d.ensure("features", "os"), "smm").CreateAttr("state", "on")
+	}
+}
+
+var nodeArgument = regexp.MustCompile(`-blockdev\s+'((?:[^']|'\\'')*)'`)
+
+// fileOf gives the file of a node on a command line of QEMU; empty where there is none.
+func fileOf(commandLine, node string) string {
+	for _, found := range nodeArgument.FindAllStringSubmatch(commandLine, -1) {
+		var n struct {
+			Name string `json:"node-name"`
+			File string `json:"filename"`
+		}
+		if json.Unmarshal([]byte(unquoted(found[1])), &n) == nil && n.Name == node {
+			return n.File
+		}
+	}
+	return ""
+}
+
+// unquoted is a word of the shell within single quotes.
+func unquoted(word string) string { return strings.ReplaceAll(word, `'\''`, "'") }
 
 // bootInterfaces are the names of the network interfaces that libvirt gives a bootindex, which it does not tell when it is
 // asked for a command line. libvirt numbers those that have no name of their own.

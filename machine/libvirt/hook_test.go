@@ -60,7 +60,7 @@ func newBench(t *testing.T) *bench {
 	t.Cleanup(b.stop)
 	original := parsed(t, strings.ReplaceAll(read(t, "virtio.xml"), "/var/lib/libvirt/qemu/nvram", dir))
 	m, err := b.host.Open(t.Context(), smm.Domain{
-		Name: "web1", Kind: generated.DomainKindLibvirt, UUID: original.uuid(), Attachment: &smm.Attachment{Address: "libvirt:qemu:///system/web1", Definition: written(t, original)},
+		Name: "web1", Kind: generated.DomainKindLibvirt, UUID: original.uuid(), Attachment: &smm.Attachment{Address: "libvirt:qemu:///system/web1", Definition: written(t, original), Variables: filepath.Join(dir, "own.fd"), Folder: b.host.Folder},
 	}, nil, b)
 	if err != nil {
 		t.Fatal(err)
@@ -175,16 +175,26 @@ func TestABootThatEndedUnheardIsToldBeforeTheNext(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	for event, want := range map[string]string{
-		`{"event":"SHUTDOWN","data":{"reason":"guest-shutdown"}}`: "MachineOff", `{"event":"SHUTDOWN","data":{"reason":"guest-reset"}}`: "MachineReset", `{"QMP":{}}`: "MachineKilled",
+		`{"event":"SHUTDOWN","data":{"reason":"guest-shutdown"}}`: "MachineOff", `{"event":"SHUTDOWN","data":{"reason":"guest-reset"}}`: "MachineReset", `{"timestamp":{}}`: "MachineKilled",
 	} {
 		if err := b.hook(b.started, "prepare", "begin"); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(b.machine.parts.at(fileEvents), []byte(event+"\n"), 0o600); err != nil {
-			t.Fatal(err)
+		for _, ran := range []bool{false, true} {
+			text := `{"QMP":{}}` + "\n"
+			if ran {
+				text += `{"event":"RESUME"}` + "\n" + event + "\n"
+			}
+			if err := os.WriteFile(b.machine.parts.at(fileEvents), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b.events = nil
+			if err := b.hook(b.started, "prepare", "begin"); err != nil || len(b.events) == 1 != ran {
+				t.Errorf("after %s: %q, %v", text, b.events, err)
+			}
 		}
-		if err := b.hook(b.started, "prepare", "begin"); err != nil || !slices.Contains(b.events, want) {
-			t.Errorf("after %s: %q, %v", event, b.events, err)
+		if !slices.Contains(b.events, want) {
+			t.Errorf("after %s: %q", event, b.events)
 		}
 	}
 }
@@ -192,7 +202,7 @@ func TestABootThatEndedUnheardIsToldBeforeTheNext(t *testing.T) {
 func TestWhatTheGuestWroteSinceTheAttachmentIsTakenOverOnce(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	own, _ := b.machine.original.flash()
+	own := b.machine.domain.Attachment.Variables
 	for path, content := range map[string]string{own: "now", b.machine.kept(): "then"} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(content), 0o600)); err != nil {
 			t.Fatal(err)

@@ -142,28 +142,29 @@ func (h *Host) Examine(ctx context.Context, address, name string) (*smm.Found, e
 	if err != nil {
 		return nil, err
 	}
-	if why := original.unfit(); why != "" {
+	named, line, err := h.explicit(ctx, original)
+	if err != nil {
+		return nil, err
+	}
+	if why := named.unfit(); why != "" {
 		return nil, refused(address, "The machine %s cannot be attached: %s.", own, why)
 	}
 	if err := h.noSavedState(ctx, d, "attached"); err != nil {
 		return nil, err
 	}
-	flash, notes, err := readFlash(original)
+	flash, notes, err := readFlash(named)
 	if err != nil {
 		return nil, refused(address, "The machine %s cannot be attached: %v.", own, err)
 	}
-	p, err := h.partsOf(ctx, name, original)
-	if err != nil {
-		return nil, err
-	}
-	changed := original.copied()
-	changed.attach(p)
+	variables, _ := named.flash()
+	changed := named.copied()
+	changed.attach(h.partsOf(name, original, line))
 	text, err := original.text()
 	if err != nil {
 		return nil, err
 	}
 	found := &smm.Found{Flash: flash, Domain: smm.Domain{
-		Name: name, Kind: generated.DomainKindLibvirt, UUID: uuid.UUID(d.UUID).String(), Attachment: &smm.Attachment{Address: address, Definition: text},
+		Name: name, Kind: generated.DomainKindLibvirt, UUID: uuid.UUID(d.UUID).String(), Attachment: &smm.Attachment{Address: address, Definition: text, Variables: variables, Folder: h.Folder},
 	}}
 	if found.Redefinition.Difference, err = difference(own, original, changed); err != nil {
 		return nil, err
@@ -198,17 +199,25 @@ func (h *Host) noSavedState(ctx context.Context, d rpc.Domain, before string) er
 	return err
 }
 
-// partsOf are the parts that a machine gets. Which devices libvirt gives a bootindex, libvirt is asked for.
-func (h *Host) partsOf(ctx context.Context, name string, d *definition) (*parts, error) {
+// explicit gives a definition that names its firmware, with the command line that libvirt would start QEMU with.
+func (h *Host) explicit(ctx context.Context, d *definition) (named *definition, line string, err error) {
 	text, err := d.text()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	line, err := h.commandLine(ctx, text)
-	if err != nil {
-		return nil, err
+	if line, err = h.commandLine(ctx, text); err != nil {
+		return nil, "", err
 	}
-	return &parts{service: h.Folder, domain: name, rom: h.romFile(), aliases: append(bootIndexed(line), d.bootInterfaces()...)}, nil
+	named = d.copied()
+	if d.chosen() {
+		named.name(line)
+	}
+	return named, line, nil
+}
+
+// partsOf are the parts that a machine gets. The command line tells which devices libvirt gives a bootindex.
+func (h *Host) partsOf(name string, d *definition, line string) *parts {
+	return &parts{service: h.Folder, domain: name, rom: h.romFile(), aliases: append(bootIndexed(line), d.bootInterfaces()...)}
 }
 
 func (h *Host) commandLine(ctx context.Context, definition string) (string, error) {
@@ -263,6 +272,9 @@ var _ smm.Opener = (*Host)(nil).Open
 func (h *Host) Open(_ context.Context, d smm.Domain, _ smm.Settings, s smm.Supervisor) (smm.Machine, error) {
 	if d.Attachment == nil {
 		return nil, fmt.Errorf("the domain %s has no attachment", d.Name)
+	}
+	if f := d.Attachment.Folder; f != h.Folder {
+		return nil, fmt.Errorf("the machine was attached with --libvirt-folder %s, which its definition names; it is %s now", f, h.Folder)
 	}
 	if err := h.await(); err != nil {
 		return nil, err
