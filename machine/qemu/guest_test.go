@@ -31,7 +31,7 @@ const (
 	everywhere = "07000000" // the attributes NV, BS and RT, as efivarfs has them
 	global     = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 	// There is a console without a serial port too, and an NMI is a panic.
-	arguments = "console=tty0 console=ttyS0 quiet panic=-1 cryptomgr.notests unknown_nmi_panic"
+	arguments = "console=tty0 console=ttyS0 quiet panic=-1 cryptomgr.notests no_timer_check unknown_nmi_panic"
 )
 
 // slow is how long a guest may take for anything, under emulation on a machine that is busy.

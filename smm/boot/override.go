@@ -15,7 +15,8 @@ import (
 
 // An override for one boot that can be said by a variable is that variable: BootNext for an option, a bit of OsIndications
 // for the firmware's setup. Whoever else writes them, the guest too, makes and ends overrides by that. An override of
-// another sort is kept, and becomes a variable whenever a boot begins ([Function.Begin]).
+// another sort, or that is set while firmware is about to use these variables, is kept, and becomes a variable whenever a
+// boot begins ([Function.Begin]).
 //
 // The newest wins: an override that is set clears BootNext and the bit, so what is found of them when a boot begins, and was
 // not made of the override, was written since, and decides that boot.
@@ -249,21 +250,27 @@ func (f *Function) checkTarget(tx *smm.Tx, target generated.BootTarget) error {
 	return nil
 }
 
-// put puts an override in place of all that there is.
+// put puts an override in place of all that there is. Before a boot has started an option, its firmware may have read the
+// variables and be about to delete them, so what is for the boot after that is kept.
 func (f *Function) put(tx *smm.Tx, want kept) error {
+	s, err := f.signs(tx)
+	if err != nil {
+		return err
+	}
 	tx.State(function).Delete([]byte(key))
-	once := want.Mode == generated.BootOverrideModeOnce
+	variable := want.Mode == generated.BootOverrideModeOnce && s.current != nil
 	var next *number
-	if once {
+	if variable {
 		next = want.Option
 	}
+	setup := variable && want.Target == generated.BootTargetBiosSetup
 	if err := f.setNext(tx, next); err != nil {
 		return err
 	}
-	if err := f.wishForSetup(tx, once && want.Target == generated.BootTargetBiosSetup); err != nil {
+	if err := f.wishForSetup(tx, setup); err != nil {
 		return err
 	}
-	if want.Target == generated.BootTargetNone || once && (want.Option != nil || want.Target == generated.BootTargetBiosSetup) {
+	if want.Target == generated.BootTargetNone || next != nil || setup {
 		return nil
 	}
 	return store.PutJSON(tx.State(function), key, want)

@@ -69,6 +69,7 @@ func numberOf(option string) []byte {
 //	fails                     the machine could not be started: firmware did nothing
 //	guest N, guest setup      the operating system sets BootNext, or the wish for the firmware's setup
 //	forgets                   the operating system deletes BootNext
+//	next N                    what BootNext is
 //	shows T                   what GetBootOptions tells
 //	warned N                  how many warnings the event log has
 //	deleted N, made N         an option goes and comes
@@ -103,6 +104,10 @@ func (b *bench) step(s string) error {
 		}
 	case "forgets":
 		b.system("BootNext", nil)
+	case "next":
+		if got := b.next(); got != rest {
+			return fmt.Errorf("BootNext is %s", got)
+		}
 	case "shows":
 		if got := b.shows(); got != rest {
 			return fmt.Errorf("it shows %s", got)
@@ -124,11 +129,14 @@ func (b *bench) step(s string) error {
 func TestOverrides(t *testing.T) {
 	t.Parallel()
 	for name, history := range map[string]string{
-		"none":                               "shows -; begin -; boots Boot0002; begin -",
-		"once by option is BootNext at once": "once Boot0001; shows once Boot0001; begin Boot0001; boots Boot0001; shows -; begin -",
+		"none":                "shows -; begin -; boots Boot0002; begin -",
+		"once by option":      "once Boot0001; shows once Boot0001; begin Boot0001; boots Boot0001; shows -; begin -",
+		"is BootNext at once": "boots Boot0002; once Boot0001; next Boot0001; shows once Boot0001; begin Boot0001; boots Boot0001; next -; shows -; begin -",
+		"but not what a boot under way takes for its own": "once Boot0002; begin Boot0002; once Boot0001; next -; shows once Boot0001; boots Boot0002; shows once Boot0001; begin Boot0001; boots Boot0001; shows -; begin -",
+		"nor is setup": "boots Boot0002; once BiosSetup; begin setup; once BiosSetup; boots Boot0000; shows once BiosSetup; begin setup; boots Boot0000; begin -",
 		"once by class is the first of the order":           "once Hdd; shows once Hdd; begin Boot0002; shows once Hdd; boots Boot0002; shows -; begin -; boots Boot0002; begin -",
 		"a start that fails does not use it up":             "once Hdd; begin Boot0002; fails; shows once Hdd; begin Boot0002; fails; begin Boot0002; boots Boot0002; shows -; begin -",
-		"nor one by option":                                 "once Boot0001; begin Boot0001; fails; begin Boot0001; boots Boot0001; begin -",
+		"nor one by option":                                 "boots Boot0002; once Boot0001; begin Boot0001; fails; begin Boot0001; boots Boot0001; begin -",
 		"always holds":                                      "always Boot0001; begin Boot0001; boots Boot0001; shows always Boot0001; begin Boot0001; boots Boot0001; begin Boot0001; clear; shows -; begin -",
 		"always by class follows the options":               "always Hdd; begin Boot0002; boots Boot0002; deleted Boot0002; begin Boot0001; boots Boot0001; made Boot0002; begin Boot0002",
 		"also when what was made of it was not used":        "always Hdd; begin Boot0002; fails; deleted Boot0002; begin Boot0001",
@@ -141,13 +149,13 @@ func TestOverrides(t *testing.T) {
 		"and decides one boot of always":                    "always Boot0002; begin Boot0002; boots Boot0002; guest Boot0001; shows always Boot0002; begin Boot0001; boots Boot0001; shows always Boot0002; begin Boot0002",
 		"even if it is the same option":                     "always Hdd; begin Boot0002; boots Boot0002; guest Boot0002; deleted Boot0002; begin Boot0002; boots Boot0001; begin Boot0001",
 		"an operator's is newer than the guest's":           "guest Boot0001; once Hdd; shows once Hdd; begin Boot0002; boots Boot0002; begin -",
-		"a guest that forgets BootNext takes it back":       "once Boot0001; forgets; shows -; begin -",
+		"a guest that forgets BootNext takes it back":       "boots Boot0002; once Boot0001; forgets; shows -; begin -",
 		"an option that is deleted is not booted":           "always Boot0001; deleted Boot0001; begin -; warned 1; boots Boot0002; begin -; warned 2; made Boot0001; begin Boot0001; warned 2",
 		"once without an option of its class is used up":    "deleted Boot0001; deleted Boot0002; once Hdd; begin -; warned 1; shows once Hdd; boots Boot0003; shows -; made Boot0001; begin -; warned 1",
 		"unless the start failed":                           "deleted Boot0001; deleted Boot0002; once Hdd; begin -; fails; made Boot0001; begin Boot0001; boots Boot0001; begin -",
 		"an option that is not active is in no class":       "once UefiShell; begin -; warned 1",
 		"but can be named":                                  "once Boot0003; begin Boot0003",
-		"setup once":                                        "once BiosSetup; shows once BiosSetup; begin setup; fails; begin setup; boots Boot0000; shows -; begin -",
+		"setup once":                                        "boots Boot0002; once BiosSetup; shows once BiosSetup; begin setup; fails; begin setup; boots Boot0000; shows -; begin -",
 		"setup always":                                      "always BiosSetup; shows always BiosSetup; begin setup; boots Boot0000; shows always BiosSetup; begin setup; clear; begin -",
 		"the guest's wish for setup":                        "guest setup; shows once BiosSetup; begin setup; boots Boot0000; shows -",
 		"decides one boot of always":                        "always Boot0001; begin Boot0001; boots Boot0001; guest setup; begin setup; boots Boot0000; begin Boot0001",
@@ -171,6 +179,7 @@ func TestOverrides(t *testing.T) {
 func TestSettingAnOverrideKeepsTheOtherIndications(t *testing.T) {
 	t.Parallel()
 	b := furnish(t)
+	b.firmware("BootCurrent", numberOf("Boot0002"))
 	b.system("OsIndications", []byte{4, 0, 0, 0, 0, 0, 0, 0x80})
 	for _, how := range []string{"once BiosSetup", "clear"} {
 		if err := b.set(how); err != nil {

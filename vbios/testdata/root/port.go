@@ -57,7 +57,7 @@ func openLine() (*line, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &line{p, time.Now().Add(2 * time.Second)}
+	l := &line{p, time.Now().Add(30 * time.Second)} // the machine may be busy
 	for _, set := range []struct {
 		register int64
 		value    byte
