@@ -4,7 +4,6 @@ package libvirt_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -26,12 +25,12 @@ import (
 
 const (
 	vendor  = "5e0ad1f4-7c52-4b3c-9d0c-2f6a1f7b8c11" // of testdata/program.c
-	global  = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 	name    = "biosv-attached"
 	address = "libvirt:qemu:///system/" + name
 	// boundary marks the process in which there is a libvirt that nobody else has, and names the program that was built.
 	boundary = "BIOSV_LIBVIRT_BOUNDARY"
-	bootTime = 150 * time.Second // of a machine that is emulated on a host that is busy
+	entry    = generated.BootOptionReference("Boot0042") // which the program makes
+	bootTime = 150 * time.Second                         // of a machine that is emulated on a host that is busy
 )
 
 // within runs a test again in a process of its own, as root, which will have mounts of its own, so that libvirt's folders
@@ -182,7 +181,7 @@ func (b *bench) disk(disk string) string {
 func (b *bench) console() string { return filepath.Join(b.dir, "console") }
 
 // slots are where the disks are on the PCI bus, by which their boot options are known.
-var slots = map[string]byte{"one": 0x10, "two": 0x11}
+var slots = map[string]int{"one": 0x10, "two": 0x11}
 
 func (b *bench) define() {
 	b.Helper()
@@ -279,30 +278,29 @@ func (b *bench) set(variable, vendor string, value []byte) {
 	b.must(err)
 }
 
-// order is BootOrder, as the program says it.
-func (b *bench) order() string {
+// options are the boot options, and what the boot order is as the program says it.
+func (b *bench) options() (all []*generated.BootOption, order string) {
 	b.Helper()
-	value := b.get("BootOrder", global)
+	reply, err := b.service.Admin(b).GetBootOptions(b.Context(), b.call(), &generated.GetBootOptionsRequest{})
+	b.must(err)
 	var words []string
-	for i := 0; i+1 < len(value); i += 2 {
-		words = append(words, fmt.Sprintf("%04X", binary.LittleEndian.Uint16(value[i:])))
+	for _, r := range reply.BootOrder {
+		words = append(words, strings.TrimPrefix(string(*r), "Boot"))
 	}
-	return strings.Join(words, " ")
+	return reply.BootOption, strings.Join(words, " ")
 }
 
-// option finds the boot option of a disk: its device path leads through the disk's slot (UEFI 2.10, 10.3.2.1).
-func (b *bench) option(disk string) (number uint16) {
+// option finds the boot option that the firmware made of a disk.
+func (b *bench) option(disk string) generated.BootOptionReference {
 	b.Helper()
-	for _, word := range strings.Fields(b.order()) {
-		if bytes.Contains(b.get("Boot"+word, global), []byte{1, 1, 6, 0, 0, slots[disk]}) {
-			if _, err := fmt.Sscanf(word, "%04X", &number); err != nil {
-				b.Fatal(err)
-			}
-			return number
+	all, _ := b.options()
+	for _, o := range all {
+		if *o.BootOptionReference != entry && strings.Contains(o.UefiDevicePath, fmt.Sprintf("Pci(0x%X,0x0)", slots[disk])) {
+			return *o.BootOptionReference
 		}
 	}
-	b.Fatalf("the disk %s has no boot option among %s", disk, b.order())
-	return 0
+	b.Fatalf("the disk %s has no boot option", disk)
+	return ""
 }
 
 func (b *bench) domain() *generated.Domain {
@@ -364,8 +362,8 @@ func TestAMachineOfLibvirtIsAttachedAndGivenBack(t *testing.T) {
 	if got := b.get("Own", vendor); string(got) != "mine" {
 		t.Errorf("its variable is %q", got)
 	}
-	if !strings.HasPrefix(b.order(), "0042 ") {
-		t.Errorf("its boot entry is not first of %s", b.order())
+	if _, order := b.options(); !strings.HasPrefix(order, "0042 ") {
+		t.Errorf("its boot entry is not first of %s", order)
 	}
 
 	b.set("Action", vendor, []byte("O"))
@@ -375,8 +373,9 @@ func TestAMachineOfLibvirtIsAttachedAndGivenBack(t *testing.T) {
 	b.off()
 
 	one, two := b.option("one"), b.option("two")
-	wanted := fmt.Sprintf("%04X %04X", two, one)
-	b.set("BootOrder", global, binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(nil, two), one))
+	wanted := strings.ReplaceAll(fmt.Sprintf("%s %s %s", two, one, entry), "Boot", "")
+	_, err := b.service.Admin(t).SetBootOrder(t.Context(), b.call(), &generated.SetBootOrderRequest{BootOptionReference: []*generated.BootOptionReference{&two, &one, new(entry)}})
+	b.must(err)
 	b.set("Action", vendor, []byte("R"))
 	for i, got := range b.boots(2, start) { // the second after the guest's reset
 		if got.disk != "two" || got.own != "mine" || !strings.HasPrefix(got.order, wanted) {
