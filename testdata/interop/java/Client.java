@@ -200,7 +200,7 @@ public final class Client {
         say("BackupState", "RestoreState");
 
         Holder<PowerState> now = new Holder<>();
-        bios.getPowerState(now, new Holder<>());
+        bios.getPowerState(now, new Holder<>(), new Holder<>());
         if (now.value != PowerState.OFF) {
             reset(ResetType.FORCE_OFF);
         }
@@ -255,7 +255,7 @@ public final class Client {
         Holder<PowerState> state = new Holder<>();
         for (int i = 0; i < 200; i++) {
             Holder<List<ResetType>> allowed = new Holder<>();
-            bios.getPowerState(state, allowed);
+            bios.getPowerState(state, allowed, new Holder<>());
             if (wanted.test(state.value)) {
                 return allowed.value;
             }
