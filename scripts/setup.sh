@@ -55,9 +55,7 @@ if [ $level -ge 3 ]; then
 	need libvirt-daemon-system test -x /usr/sbin/libvirtd
 	need libvirt-clients have virsh
 	need tpm2-tools have tpm2_readpublic
-	need e2fsprogs have debugfs
-	need dosfstools have mkfs.vfat
-	need mtools have mcopy
+	need e2fsprogs test -x /usr/sbin/debugfs
 	need xz-utils have xz
 	need gsoap have wsdl2h
 	need libgsoap-dev test -e /usr/include/stdsoap2.h
