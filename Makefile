@@ -27,7 +27,7 @@ run: build ## start a service in .biosv with a simulated domain, on https://127.
 test: setup generated-is-current vbios-is-current lint guest build ## everything that a change must pass
 	$(GO) test $(ALL)
 	$(GO) test -tags e2e -timeout 15m ./internal/e2e/... ./internal/interop/... ./internal/house/...
-	$(GO) test -tags guest -timeout 15m -p 1 ./internal/guest/... ./internal/powercut/... ./vbios/... ./machine/qemu/... ./machine/libvirt/... ./smm/variable ./smm/variable/services
+	$(GO) test -tags guest -timeout 15m -p 2 ./machine/qemu/... ./vbios/... ./internal/guest/... ./internal/powercut/... ./machine/libvirt/... ./smm/variable ./smm/variable/services
 	@scripts/vulncheck.sh
 
 check: generated-is-current lint ## the fast loop: generated code, formatting, vet, staticcheck, unit tests
