@@ -395,7 +395,7 @@ func TestHereLooksAtThisHost(t *testing.T) {
 	if _, err := fs.Stat(f.Root, "proc/self"); err != nil {
 		t.Error(err)
 	}
-	if r := Examine(t.Context(), f.Config); len(r.Checks) != 17 {
+	if r := Examine(t.Context(), f.Config); len(r.Checks) != 18 {
 		t.Error(fmt.Sprint(r))
 	}
 }
