@@ -78,7 +78,7 @@ func (h *Host) hooked() error {
 // there is none.
 func InspectHook(hooks, program string) error {
 	path := hookFile(hooks)
-	text, err := readFile(path)
+	text, err := firmware.ReadFile(path, mostDefinition)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func InspectHook(hooks, program string) error {
 func AttachedMachines(definitions string) (names []string) {
 	files, _ := filepath.Glob(filepath.Join(definitions, "*.xml")) // the pattern is a good one
 	for _, path := range files {
-		content, err := readFile(path)
+		content, err := firmware.ReadFile(path, mostDefinition)
 		if err != nil {
 			continue
 		}
