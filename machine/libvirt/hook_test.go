@@ -55,7 +55,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	b := &bench{T: t, log: make(chan string, 1)}
+	b := &bench{T: t, log: make(chan string, 16)}
 	b.host = New(Config{
 		Folder: filepath.Join(dir, "run"), Kept: filepath.Join(dir, "kept"), State: dir, Running: dir, Hooks: filepath.Join(dir, "hooks"), Sockets: []string{filepath.Join(dir, "none")},
 		ROM: []byte("the ROM"), Variables: b, Log: slog.New(slog.NewTextHandler(b, nil)),
