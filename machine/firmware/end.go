@@ -1,10 +1,9 @@
 package firmware
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 
 	"github.com/digitalocean/go-qemu/qmp"
 
@@ -63,16 +62,23 @@ func StoodStill(path string) (found bool, err error) {
 	})
 }
 
-// events reads what a second monitor wrote, until one is found.
+// Resumed says whether the processors ran in a boot whose second monitor wrote a file: where QEMU was started with them
+// stopped. That is among the first events.
+func Resumed(path string) (bool, error) {
+	text, err := read(path, mostEvents, false)
+	return bytes.Contains(text, []byte(`"RESUME"`)), err
+}
+
+// events reads the end of what a second monitor wrote, until one is found. A guest cannot push one that ends it out of that
+// end: it is among the last.
 func events(path string, found func(qmp.Event) bool) error {
-	f, err := os.Open(path)
+	text, err := ReadEnd(path, mostEvents)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	for line := range bytes.Lines(text) { // the first may not be whole
 		var e qmp.Event
-		if json.Unmarshal(lines.Bytes(), &e) == nil && found(e) {
+		if json.Unmarshal(line, &e) == nil && found(e) {
 			break
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 
 	"biosv/generated"
@@ -27,6 +26,9 @@ type Variables interface {
 // Door answers a guest of a domain on connections of its own socket, until ctx ends; then the listener is closed. Inside
 // says that the guest may be in its operating system already.
 type Door func(ctx context.Context, domain string, inside bool, l net.Listener, b *Boot) error
+
+// FlashSize is the size in bytes of the flash that is rendered: that of the file for variables beside OVMF's code of 4 MiB.
+const FlashSize = 0x84000
 
 // VariableStorage is how many bytes of variables the flash takes whose code is OVMF's of 4 MiB.
 const VariableStorage = 0x3ff9c
@@ -50,12 +52,18 @@ func (b *Boot) Arrived(ctx context.Context) error {
 	if b.Rendered == nil {
 		return nil
 	}
-	found, err := os.ReadFile(b.Flash)
+	found, err := ReadFile(b.Flash, FlashSize)
 	if err == nil {
 		err = b.Variables.TakeOver(ctx, b.Domain, b.Rendered, found)
 	}
 	if err != nil {
 		b.Log.Error("what the firmware wrote to its flash is lost", "error", err)
+		if err := b.Supervisor.Report(ctx, smm.Event{
+			Severity: generated.EventSeverityWarning, MessageID: "BiosV.1.0.FirmwareWritesLost",
+			Message: "What the firmware wrote to its variables before its thin virtual BIOS came could not be taken over, and is lost. The service's log says why.",
+		}); err != nil {
+			b.Log.Error("an event of a machine could not be written", "event", "what the firmware wrote is lost", "error", err)
+		}
 	}
 	b.Rendered = nil
 	return nil

@@ -131,7 +131,7 @@ func (m *Machine) takeOver(ctx context.Context) error {
 		return err
 	}
 	path := m.domain.Attachment.Variables
-	now, err := readFile(path)
+	now, err := firmware.ReadFile(path, mostFlash)
 	if err == nil {
 		err = m.host.Variables.TakeOver(ctx, m.domain.Name, then, now)
 	}

@@ -113,9 +113,6 @@ var domainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?$`)
 // mostFlash bounds the file of variables that is read; those that are rendered have half of it.
 const mostFlash = 1 << 20
 
-// flashBytes is the size of the flash that is rendered: the one of OVMF's builds of 4 MiB.
-const flashBytes = 0x84000
-
 var _ smm.Examiner = (*Host)(nil).Examine
 
 // Examine looks at a machine; it is an [smm.Examiner].
@@ -238,30 +235,21 @@ func (h *Host) definition(ctx context.Context, d rpc.Domain, flags rpc.DomainXML
 // readFlash reads a machine's variables, from where it would get them if it has none yet.
 func readFlash(d *definition) (content []byte, notes []string, err error) {
 	path, template := d.flash()
-	content, err = readFile(path)
+	content, err = firmware.ReadFile(path, mostFlash)
 	if os.IsNotExist(err) {
 		if template == "" {
 			loader := text(d.child("os", "loader"))
 			template = filepath.Join(filepath.Dir(loader), strings.Replace(filepath.Base(loader), "_CODE", "_VARS", 1))
 		}
 		notes = append(notes, "The machine has no variables yet: it gets those of "+template+".")
-		content, err = readFile(template)
+		if template, err = filepath.EvalSymlinks(template); err == nil { // which are the distribution's
+			content, err = firmware.ReadFile(template, mostFlash)
+		}
 	}
-	if err == nil && len(content) != flashBytes {
-		err = fmt.Errorf("its file of variables has %d bytes; known here is OVMF of 4 MiB, whose files have %d", len(content), flashBytes)
+	if err == nil && len(content) != firmware.FlashSize {
+		err = fmt.Errorf("its file of variables has %d bytes; known here is OVMF of 4 MiB, whose files have %d", len(content), firmware.FlashSize)
 	}
 	return content, notes, err
-}
-
-func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > mostFlash {
-		return nil, fmt.Errorf("%s is no file of at most %d bytes", path, mostFlash)
-	}
-	return os.ReadFile(path)
 }
 
 func (h *Host) romFile() string { return filepath.Join(h.Folder, "vbios.rom") }

@@ -1,7 +1,6 @@
 package libvirt
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -223,13 +222,10 @@ var stops = map[string]smm.Event{
 	fromSnapshot: {Severity: generated.EventSeverityWarning, MessageID: "BiosV.1.0.MachineReverted", Message: "The machine was put back to a snapshot by libvirt."},
 }
 
-// ran is in the events of a QEMU whose processors ran: libvirt starts it stopped, and lets it go when all is well.
-const ran = `"RESUME"`
-
 // conclude lets go of a boot that has ended, tells how, and says whether the machine is to start again, where it may.
 // The caller holds turns.
 func (m *Machine) conclude(ctx context.Context, stop string, may bool) bool {
-	events, err := os.ReadFile(m.parts.at(fileEvents))
+	ran, err := firmware.Resumed(m.parts.at(fileEvents)) // libvirt starts QEMU stopped, and lets it go when all is well
 	if err != nil {
 		if b := m.taken(); b != nil {
 			b.close()
@@ -248,7 +244,7 @@ func (m *Machine) conclude(ctx context.Context, stop string, may bool) bool {
 	e, told := stops[stop]
 	again := false
 	switch {
-	case !bytes.Contains(events, []byte(ran)): // which whoever asked for the start was told
+	case !ran: // which whoever asked for the start was told
 		told = false
 	case stop == destroyed && ordered:
 		told, again = false, restart

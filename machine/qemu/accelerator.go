@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"biosv/machine/firmware"
 )
 
 // The accelerators that machines run by.
@@ -23,7 +25,7 @@ const probeTime = 8 * time.Second
 
 // accelerator gives the accelerator of this host: KVM only where a guest ran by it to its thin virtual BIOS. There are
 // hosts whose /dev/kvm opens and whose guests die. It is found out once, when the first machine starts.
-func (h *Host) accelerator(ctx context.Context, program, firmware string, flash []byte) string {
+func (h *Host) accelerator(ctx context.Context, program, code string, flash []byte) string {
 	h.probing.Lock()
 	defer h.probing.Unlock()
 	if h.found != "" {
@@ -31,7 +33,7 @@ func (h *Host) accelerator(ctx context.Context, program, firmware string, flash 
 	}
 	err := unix.Access(h.KVM, unix.R_OK|unix.W_OK)
 	if err == nil {
-		err = h.probe(ctx, program, firmware, flash)
+		err = h.probe(ctx, program, code, flash)
 	}
 	switch {
 	case err == nil:
@@ -47,7 +49,7 @@ func (h *Host) accelerator(ctx context.Context, program, firmware string, flash 
 }
 
 // probe starts a guest by KVM and waits until its thin virtual BIOS asks.
-func (h *Host) probe(ctx context.Context, program, firmware string, flash []byte) (err error) {
+func (h *Host) probe(ctx context.Context, program, code string, flash []byte) (err error) {
 	folder, err := openFolder(filepath.Join(h.Folder, ".probe")) // no domain has such a name
 	if err != nil {
 		return err
@@ -73,7 +75,7 @@ func (h *Host) probe(ctx context.Context, program, firmware string, flash []byte
 	defer log.Close()
 	b := &line{}
 	b.add("-name", "probe", "-m", "128")
-	b.base(kvm, 0, firmware)
+	b.base(kvm, 0, code)
 	if b.err != nil {
 		return b.err
 	}
@@ -112,7 +114,7 @@ func (h *Host) probe(ctx context.Context, program, firmware string, flash []byte
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(20 * time.Millisecond): // a guest that dies stays there, and QEMU writes so
-			text, err := os.ReadFile(folder.at(fileLog))
+			text, err := firmware.ReadEnd(folder.at(fileLog), 1<<20)
 			if err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/digitalocean/go-qemu/qmp"
@@ -32,6 +33,8 @@ type boot struct {
 	mu      sync.Mutex
 	monitor *monitor
 	again   bool // it is to start again when it has ended
+
+	events atomic.Uint64 // how many the monitor told of
 }
 
 // startTime is how long QEMU may take until its monitor answers, on a host that is busy.
@@ -197,15 +200,15 @@ func (b *boot) close() {
 
 // complaint is the end of what QEMU wrote.
 func complaint(f *folder) error {
-	text, err := os.ReadFile(f.at(fileLog))
+	const most = 1000
+	text, err := firmware.ReadEnd(f.at(fileLog), most)
 	if err != nil {
 		return err
 	}
-	const most = 1000
 	if len(text) == 0 {
 		return errors.New("QEMU says nothing")
 	}
-	return errors.New(strings.TrimSpace(string(text[max(0, len(text)-most):])))
+	return errors.New(strings.TrimSpace(string(text)))
 }
 
 // awaitMonitor waits until the monitor answers.
@@ -267,15 +270,29 @@ func (b *boot) run(ctx context.Context, command string) error {
 	return nil
 }
 
+// trimEvery is after how many events what the second monitor wrote is trimmed, where that is much.
+const trimEvery = 1000
+
 // heard tells of what happens while the machine runs.
 func (b *boot) heard(e qmp.Event) {
+	if b.events.Add(1)%trimEvery == 0 {
+		b.trim()
+	}
 	if firmware.StandsStill(e) {
 		b.standsStill()
 	}
 }
 
+// trim keeps what the second monitor writes from filling the disk.
+func (b *boot) trim() {
+	if err := firmware.Trim(b.machine.folder.at(fileEvents)); err != nil {
+		b.machine.log.Error("what a machine's second monitor wrote stays on disk", "error", err)
+	}
+}
+
 // makeUp tells of what happened while nobody was connected to the monitor.
 func (b *boot) makeUp() {
+	b.trim()
 	stood, err := firmware.StoodStill(b.machine.folder.at(fileEvents))
 	if err != nil {
 		b.machine.log.Error("what a machine did meanwhile cannot be read", "error", err)
@@ -290,7 +307,7 @@ func (b *boot) standsStill() {
 	b.telling.Lock()
 	defer b.telling.Unlock()
 	m := b.machine
-	if _, err := os.Stat(m.folder.at(fileTold)); err == nil {
+	if _, err := os.Lstat(m.folder.at(fileTold)); err == nil {
 		return
 	}
 	err := m.supervisor.Report(m.life, smm.Event{
@@ -298,11 +315,20 @@ func (b *boot) standsStill() {
 		Message: "The operating system panicked, and the machine stands still.",
 	})
 	if err == nil {
-		err = os.WriteFile(m.folder.at(fileTold), nil, 0o600)
+		err = create(m.folder.at(fileTold))
 	}
 	if err != nil && m.life.Err() == nil {
 		m.log.Error("an event of a machine could not be written", "event", "the operating system panicked", "error", err)
 	}
+}
+
+// create makes an empty file where there is nothing, not even a link.
+func create(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // how says how the boot ended.

@@ -14,18 +14,15 @@ import (
 
 	"biosv/fault"
 	"biosv/generated"
+	"biosv/machine/firmware"
 )
 
 // DefaultFirmwares are where the packages and the administrator of a host put descriptors of firmware builds, in rising
 // order of who is believed (QEMU, docs/interop/firmware.json).
 var DefaultFirmwares = []string{"/usr/share/qemu/firmware", "/etc/qemu/firmware"}
 
-const (
-	// flashBytes is the size of the flash that is rendered: the one of OVMF's builds of 4 MiB.
-	flashBytes = 0x84000
-	// mostDescriptor bounds what is read of a descriptor; they have 1 kB.
-	mostDescriptor = 1 << 20
-)
+// mostDescriptor bounds what is read of a descriptor; they have 1 kB.
+const mostDescriptor = 1 << 20
 
 // descriptor tells of a firmware build (QEMU, docs/interop/firmware.json).
 type descriptor struct {
@@ -76,8 +73,8 @@ func (d *descriptor) unfitFiles() string {
 	if err != nil {
 		return err.Error()
 	}
-	if info.Size() != flashBytes {
-		return fmt.Sprintf("its flash for variables has %d bytes, and not %d", info.Size(), flashBytes)
+	if info.Size() != firmware.FlashSize {
+		return fmt.Sprintf("its flash for variables has %d bytes, and not %d", info.Size(), firmware.FlashSize)
 	}
 	return ""
 }

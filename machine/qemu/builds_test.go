@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"biosv/generated"
+	"biosv/machine/firmware"
 )
 
 // newFirmwares makes a folder with descriptors of builds that fit.
@@ -26,7 +27,7 @@ func newFirmwares(t *testing.T, names ...string) string {
 func describe(t *testing.T, dir, name string, change func(*descriptor)) {
 	t.Helper()
 	code, variables := filepath.Join(dir, name+".CODE.fd"), filepath.Join(dir, name+".VARS.fd")
-	for file, size := range map[string]int64{code: 0, variables: flashBytes} {
+	for file, size := range map[string]int64{code: 0, variables: firmware.FlashSize} {
 		if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, size)); err != nil {
 			t.Fatal(err)
 		}

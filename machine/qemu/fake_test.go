@@ -50,6 +50,7 @@ func TestMain(m *testing.M) {
 //	vbios TEXT    says it on the socket of the thin virtual BIOS, and gives the answer
 //	tpm HEX       gives the machine's TPM a command, and gives its answer
 //	try PATH      says whether it can do anything with a file, as whoever broke out of QEMU would try
+//	plant NAME    says whether it can make a link and a pipe of a name, or take away what is there
 //	signal PID    says whether it can send a process a signal
 //	exit          ends
 type fake struct {
@@ -151,6 +152,8 @@ func (f *fake) obey(line string) (answer string, err error) {
 		return hex.EncodeToString(answer), err
 	case "try":
 		return try(rest), nil
+	case "plant":
+		return plant(rest), nil
 	case "signal":
 		pid, err := strconv.Atoi(rest)
 		if err == nil {
@@ -198,6 +201,25 @@ func try(path string) string {
 		"connect": func() error { c, err := net.Dial("unix", path); return closed(c, err) },
 	} {
 		if err := do(); !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EISDIR) {
+			could = append(could, fmt.Sprintf("%s: %v", what, err))
+		}
+	}
+	if could == nil {
+		return denied
+	}
+	slices.Sort(could)
+	return strings.Join(could, "; ")
+}
+
+func plant(name string) string {
+	var could []string
+	for what, do := range map[string]func() error{
+		"link":   func() error { return os.Symlink("../../state.db", name) },
+		"pipe":   func() error { return unix.Mkfifo(name, 0o600) },
+		"rename": func() error { return os.Rename(name, name+".old") },
+		"remove": func() error { return os.Remove(name) },
+	} {
+		if err := do(); !errors.Is(err, fs.ErrPermission) && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
 			could = append(could, fmt.Sprintf("%s: %v", what, err))
 		}
 	}

@@ -1,7 +1,9 @@
 package qemu
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,7 +12,8 @@ import (
 )
 
 // folder is a run folder, held open: a socket in it is named by the handle, because a socket's path has 107 bytes at
-// most and a folder's may have more.
+// most and a folder's may have more. It is biosv's: whoever breaks out of QEMU makes, renames and takes away nothing in it.
+// Its group is the machine's user ([Host.user]).
 type folder struct {
 	path string
 	file *os.File
@@ -23,6 +26,11 @@ func openFolder(path string) (*folder, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
+	}
+	if uid := os.Geteuid(); uid == 0 { // it was QEMU's once
+		if err := f.Chown(uid, -1); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
 	}
 	return &folder{path, f}, nil
 }
@@ -77,22 +85,19 @@ func (f *folder) listen(name string) (*net.UnixListener, error) {
 
 func (f *folder) close() error { return f.file.Close() }
 
-// give makes what is in the folder another user's, unless that is 0. The user reaches it by the working folder only.
-func (f *folder) give(user int) error { return give(f.path, user) }
-
-// give makes a folder, with what is in it, a user's, unless that is 0.
-func give(dir string, user int) error {
+// give makes what QEMU reads and writes in the folder a user's, unless that is 0. The user reaches it by the working folder
+// only.
+func (f *folder) give(user int) error {
 	if user == 0 {
 		return nil
 	}
-	names, err := os.ReadDir(dir)
-	if err != nil {
+	if err := errors.Join(f.file.Chown(-1, user), f.file.Chmod(0o710)); err != nil {
 		return err
 	}
-	for _, n := range names {
-		if err := os.Lchown(filepath.Join(dir, n.Name()), user, user); err != nil {
+	for _, name := range []string{fileFlash, fileROM, fileCommands, fileEvents, socketVBIOS, socketTPM} {
+		if err := os.Lchown(f.at(name), user, user); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return os.Lchown(dir, user, user)
+	return nil
 }

@@ -75,6 +75,14 @@ func TestAMachinesProcessReachesNothingOfOthers(t *testing.T) {
 			t.Errorf("its own %s: %s", own, said)
 		}
 	}
+	for _, name := range []string{fileFlash, fileROM, fileEvents, fileTold, filePID, fileLog, socketVBIOS, "new"} {
+		if said := b.say("plant " + name); said != denied {
+			t.Errorf("something else as its %s: %s", name, said)
+		}
+	}
+	if said := b.say("try " + filePID); strings.Contains(said, "write") {
+		t.Errorf("its own %s: %s", filePID, said)
+	}
 	var paths []string
 	for _, file := range []string{"", socketQMP, socketVBIOS, socketSerial, socketTPM, fileFlash, fileEvents, filePID} {
 		paths = append(paths, other.folder.at(file), filepath.Join("../web2", file), fmt.Sprintf("/proc/%d/cwd/%s", two.process.pid, file))

@@ -11,9 +11,13 @@
 //	vbios.rom, vbios       the thin virtual BIOS, and the socket on which it asks
 //	qmp                    the socket of QEMU's monitor
 //	events.in, events.out  a second monitor that only writes down what happens, also while biosv is away
+//	events.told            is there when it was told that the operating system panicked
 //	console                the socket of the first serial port
 //	pid, log               QEMU's process, and what it complains of
 //	tpm                    the socket of the machine's TPM
+//
+// The folder belongs to biosv and its files to the machine's user, who has broken out of QEMU in the worst case: what is
+// read of them is opened by [firmware.Open].
 //
 // What a machine is doing is asked of QEMU whenever somebody wants to know. What became of a boot that ended is read
 // from events.out.

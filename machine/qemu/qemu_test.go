@@ -414,6 +414,38 @@ func TestAPanicIsToldOfOnceAlsoWhenNobodySawIt(t *testing.T) {
 	b.open()
 }
 
+// Where biosv is not root, nothing keeps QEMU from making what it likes in its run folder.
+func TestPipesInTheRunFolderAreNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.reset(generated.ResetTypeOn)
+	secret := filepath.Join(t.TempDir(), "state.db")
+	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{fileEvents, fileFlash, filePID} {
+		if err := errors.Join(os.Remove(b.machine.folder.at(name)), syscall.Mkfifo(b.machine.folder.at(name), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(secret, b.machine.folder.at(fileTold)); err != nil {
+		t.Fatal(err)
+	}
+	if answer := b.say("vbios arrived"); answer != "arrived <nil>" {
+		t.Errorf("the guest is answered %q", answer)
+	}
+	b.machine.running().standsStill()
+	if text, err := os.ReadFile(secret); err != nil || string(text) != "secret" {
+		t.Errorf("the file behind a link is %q, %v", text, err)
+	}
+	if err := syscall.Kill(b.machine.running().process.pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	b.eventually("it is off", func() bool { return b.power() == generated.PowerStateOff })
+	b.eventually("the log tells of it", func() bool { return slices.Equal(b.told(), []string{"FirmwareWritesLost", "MachineKilled"}) })
+	b.reset(generated.ResetTypeOn)
+}
+
 func TestAMachineThatIsNoDomainsIsEnded(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

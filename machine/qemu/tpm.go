@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"biosv/fault"
 	"biosv/generated"
 	"biosv/internal/durable"
+	"biosv/machine/firmware"
 	"biosv/smm"
 )
 
@@ -86,7 +88,7 @@ func (m *Machine) startTPM(ctx context.Context, user int, log *os.File) (t *tpm,
 		user = m.host.tpmUser(user)
 		arguments = append(arguments, "--runas", strconv.Itoa(user))
 	}
-	if err := give(m.tpmFolder(), user); err != nil {
+	if err := giveState(m.tpmFolder(), user); err != nil {
 		return nil, err
 	}
 	t = &tpm{state: filepath.Join(m.tpmFolder(), fileState)}
@@ -96,14 +98,49 @@ func (m *Machine) startTPM(ctx context.Context, user int, log *os.File) (t *tpm,
 	return t, nil
 }
 
+// giveState makes a folder with the state of a TPM a user's, unless that is 0. Its swtpm makes files in it, and begins as
+// root: whoever broke out of one before may have left something else there.
+func giveState(dir string, user int) error {
+	if user == 0 {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := giveFile(filepath.Join(dir, e.Name()), user); err != nil {
+			return fault.Unavailable(fault.TPMUnavailable, 0, "In the folder of the machine's TPM is what no TPM makes; find out where it comes from, and take it away: %v.", err)
+		}
+	}
+	return os.Lchown(dir, user, user)
+}
+
+// giveFile makes a file a user's, if it has one name only.
+func giveFile(path string, user int) error {
+	f, err := firmware.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if s, ok := info.Sys().(*syscall.Stat_t); !ok || s.Nlink != 1 {
+		return fmt.Errorf("%s has more names than one", path)
+	}
+	return f.Chown(user, user)
+}
+
 // provide makes the state of a TPM, whole or not at all.
 func (m *Machine) provide(ctx context.Context) error {
 	dir := m.tpmFolder()
 	state := filepath.Join(dir, fileState)
-	if _, err := os.Stat(state); err == nil {
+	if _, err := os.Lstat(state); err == nil {
 		return nil
 	}
-	if _, err := os.Stat(dir); err == nil {
+	if _, err := os.Lstat(dir); err == nil {
 		// swtpm would make a new TPM without a word.
 		return fault.Unavailable(fault.TPMUnavailable, 0, "The state of the machine's TPM is gone (%s). Bring it back from a copy; or take its folder away, and the machine has a new TPM.", state)
 	}
@@ -141,7 +178,8 @@ func (m *Machine) findTPM() (*tpm, error) {
 
 // readPID reads a process's number from a file; 0 where there is none.
 func readPID(file string) (int, error) {
-	text, err := os.ReadFile(file)
+	const most = 20 // digits, and the line's end
+	text, err := firmware.ReadFile(file, most)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 {
 		return 0, nil
 	} else if err != nil {
@@ -180,14 +218,19 @@ func (m *Machine) clean() error {
 
 // sync brings the state to the disk where it has changed.
 func (t *tpm) sync() error {
-	now, err := os.Stat(t.state)
+	f, err := firmware.Open(t.state)
+	if err != nil {
+		return fmt.Errorf("the state of a TPM: %w", err)
+	}
+	defer f.Close()
+	now, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("the state of a TPM: %w", err)
 	}
 	if t.synced != nil && os.SameFile(now, t.synced) && now.ModTime().Equal(t.synced.ModTime()) {
 		return nil
 	}
-	if err := errors.Join(durable.SyncFile(t.state), durable.SyncFolder(filepath.Dir(t.state))); err != nil {
+	if err := errors.Join(f.Sync(), durable.SyncFolder(filepath.Dir(t.state))); err != nil {
 		return fmt.Errorf("the state of a TPM: %w", err)
 	}
 	t.synced = now

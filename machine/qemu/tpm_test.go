@@ -134,3 +134,48 @@ func TestATPMWhoseStateIsGoneIsNotMadeAnewSilently(t *testing.T) {
 		t.Errorf("of a machine that is no more is left %v, %v", left, err)
 	}
 }
+
+// The folder of its state is swtpm's own, and whoever breaks out of it has it.
+func TestWhatIsNoFileInTheFolderOfATPMIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	b := newTPMBench(t)
+	if os.Geteuid() == 0 {
+		b.host.FirstUser, b.host.Users = 2_100_000_100, 16
+	}
+	b.reset(generated.ResetTypeOn)
+	dir := filepath.Join(b.host.TPMs, b.domain.UUID)
+	pipe := filepath.Join(dir, filePID)
+	if err := errors.Join(os.Remove(pipe), syscall.Mkfifo(pipe, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if pid, err := readPID(pipe); err == nil {
+		t.Errorf("a pipe names the process %d", pid)
+	}
+	b.reset(generated.ResetTypeForceOff)
+	secret := filepath.Join(t.TempDir(), "state.db")
+	if err := os.WriteFile(secret, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, make := range map[string]func(string) error{
+		"a pipe":              func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"a link":              func(path string) error { return os.Symlink(secret, path) },
+		"another file's name": func(path string) error { return os.Link(secret, path) },
+	} {
+		planted := filepath.Join(dir, "planted")
+		if err := make(planted); err != nil {
+			t.Fatal(err)
+		}
+		err := giveState(dir, max(os.Geteuid(), b.host.FirstUser))
+		var unavailable *generated.UnavailableFault
+		if !errors.As(err, &unavailable) || !strings.Contains(err.Error(), planted) {
+			t.Errorf("%s in its folder is answered with %v", name, err)
+		}
+		if err := os.Remove(planted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := os.Stat(secret); err != nil || int(info.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+		t.Errorf("the file is another user's: %v, %v", info, err)
+	}
+	b.reset(generated.ResetTypeOn)
+}

@@ -7,15 +7,15 @@ import (
 	"syscall"
 )
 
-// user gives the user that a machine's processes have: the owner of its run folder, and of no other one. It is 0 where
-// they have that of biosv, which is all that anybody but root can give.
+// user gives the user that a machine's processes have: its number is that of the run folder's group, and of no other one's.
+// It is 0 where they have that of biosv, which is all that anybody but root can give.
 func (h *Host) user(f *folder) (int, error) {
 	if h.Users == 0 {
 		return 0, nil
 	}
 	h.naming.Lock()
 	defer h.naming.Unlock()
-	own, err := owner(f.path)
+	own, err := group(f.path)
 	if err != nil || h.gives(own) {
 		return own, err
 	}
@@ -25,13 +25,13 @@ func (h *Host) user(f *folder) (int, error) {
 	}
 	taken := map[int]bool{}
 	for _, e := range entries {
-		if id, err := owner(filepath.Join(h.Folder, e.Name())); err == nil { // one that has gone has no owner
+		if id, err := group(filepath.Join(h.Folder, e.Name())); err == nil { // one that has gone has no group
 			taken[id] = true
 		}
 	}
 	for id := h.FirstUser; h.gives(id); id++ {
 		if !taken[id] {
-			return id, os.Lchown(f.path, id, id)
+			return id, f.file.Chown(-1, id)
 		}
 	}
 	return 0, fmt.Errorf("there are more machines than users for them, of which there are %d", h.Users)
@@ -42,13 +42,13 @@ func (h *Host) tpmUser(user int) int { return user + h.Users }
 
 func (h *Host) gives(user int) bool { return user >= h.FirstUser && user < h.FirstUser+h.Users }
 
-func owner(path string) (int, error) {
+func group(path string) (int, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return 0, err
 	}
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		return int(s.Uid), nil
+		return int(s.Gid), nil
 	}
-	return 0, fmt.Errorf("the owner of %s cannot be read", path)
+	return 0, fmt.Errorf("the group of %s cannot be read", path)
 }

@@ -64,13 +64,13 @@ type Log struct {
 	mu    sync.Mutex
 	right mark // up to where [Log.Verify] found the chain right
 
-	budgeting sync.Mutex
-	budgets   map[string]*budget // by domain
-	counted   atomic.Bool        // something may wait for [Log.Settle]
+	allowing   sync.Mutex
+	allowances map[string]*allowance // by domain
+	counted    atomic.Bool           // something may wait for [Log.Settle]
 }
 
 // New makes a Log.
-func New(clock func() time.Time) *Log { return &Log{clock: clock, budgets: map[string]*budget{}} }
+func New(clock func() time.Time) *Log { return &Log{clock: clock, allowances: map[string]*allowance{}} }
 
 func rows(tx *store.Tx) *store.Bucket { return tx.Bucket(bucket, "rows") }
 

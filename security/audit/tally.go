@@ -29,10 +29,15 @@ type tally struct {
 
 func tallies(tx *store.Tx) *store.Bucket { return tx.Bucket(bucket, "tallies") }
 
-// budget is how many rows a guest may still have.
-type budget struct {
+// allowance is how many rows a guest may still have.
+type allowance struct {
 	left float64
 	at   time.Time
+}
+
+// grow gives it what has come since.
+func (a *allowance) grow(now time.Time) {
+	a.left, a.at = min(a.left+now.Sub(a.at).Seconds()/rowEvery.Seconds(), rowsAtOnce), now
 }
 
 // Record writes a row for a request that is done. What a guest does too often for a row each is counted instead, in the
@@ -69,19 +74,29 @@ func (l *Log) Record(tx *store.Tx, r Row) error {
 
 // affords takes a row from what a domain's guest may still have.
 func (l *Log) affords(domain string, now time.Time) bool {
-	l.budgeting.Lock()
-	defer l.budgeting.Unlock()
-	b := l.budgets[domain]
-	if b == nil {
-		b = &budget{left: rowsAtOnce, at: now}
-		l.budgets[domain] = b
+	l.allowing.Lock()
+	defer l.allowing.Unlock()
+	a := l.allowances[domain]
+	if a == nil {
+		l.forget(now)
+		a = &allowance{left: rowsAtOnce, at: now}
+		l.allowances[domain] = a
 	}
-	b.left, b.at = min(b.left+now.Sub(b.at).Seconds()/rowEvery.Seconds(), rowsAtOnce), now
-	if b.left < 1 {
+	a.grow(now)
+	if a.left < 1 {
 		return false
 	}
-	b.left--
+	a.left--
 	return true
+}
+
+// forget forgets each that is whole again, as that of a domain that is no more will be. The caller holds allowing.
+func (l *Log) forget(now time.Time) {
+	for domain, a := range l.allowances {
+		if a.grow(now); a.left == rowsAtOnce {
+			delete(l.allowances, domain)
+		}
+	}
 }
 
 // Settle makes rows of what was counted.
