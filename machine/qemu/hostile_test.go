@@ -239,8 +239,8 @@ func middle(list []time.Duration) time.Duration {
 	return list[len(list)/2]
 }
 
-// spread is how far the middle half of a list extends.
-func spread(list []time.Duration) time.Duration {
+// extent is how far the middle half of a list extends.
+func extent(list []time.Duration) time.Duration {
 	list = slices.Sorted(slices.Values(list))
 	return list[len(list)*3/4] - list[len(list)/4]
 }
@@ -262,7 +262,7 @@ func (m *machine) floods(t *testing.T, other *machine) {
 	}
 	quiet, flooded := took[nowhere], took[ours]
 	for who, d := range map[string][2][]time.Duration{"the other guest": {quiet.inside, flooded.inside}, "a tool": {quiet.outside, flooded.outside}} {
-		null, real, spread := middle(d[0]), middle(d[1]), spread(d[0])
+		null, real, spread := middle(d[0]), middle(d[1]), extent(d[0])
 		t.Logf("%s waits %s, %.2f times the %s (%s apart) when the flood goes nowhere", who, real, real.Seconds()/null.Seconds(), null, spread)
 		if real > null*3/2+spread {
 			t.Errorf("%s waits %s, and %s when the flood goes nowhere, which are %s apart", who, real, null, spread)
