@@ -2,6 +2,7 @@ package smm
 
 import (
 	"context"
+	"errors"
 
 	"biosv/fault"
 	"biosv/generated"
@@ -38,12 +39,16 @@ type Examiner func(ctx context.Context, address, name string) (*Found, error)
 type Attached interface {
 	Machine
 	// Attach changes the definition, from the next start on; found is what was found before, whose variables are here now.
+	// Where it fails with [ErrUnsettled], the machine may be attached, or be so later: its variables are to stay.
 	Attach(ctx context.Context, found *Found) error
 	// Detachment says what Detach would do, at any time.
 	Detachment(ctx context.Context) (Redefinition, error)
 	// Detach takes the changes back, and has the machine go on with the variables in flash. It must be off.
 	Detach(ctx context.Context, flash []byte) (Redefinition, error)
 }
+
+// ErrUnsettled is in the error of an [Attached] whose machine's keeper was asked for a change, and did not answer.
+var ErrUnsettled = errors.New("what became of it is not known")
 
 // Examine examines the machine of an address.
 func (b *BIOS) Examine(ctx context.Context, address, name string) (*Found, error) {

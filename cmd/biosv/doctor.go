@@ -13,6 +13,7 @@ import (
 	"biosv/internal/cli"
 	"biosv/internal/doctor"
 	"biosv/machine/host"
+	"biosv/machine/libvirt"
 	"biosv/machine/qemu"
 	"biosv/security/pki"
 	"biosv/security/tpm"
@@ -96,6 +97,14 @@ func (s *settings) examined() (doctor.Config, error) {
 			return fmt.Sprintf("%d that answer, and %d fans", len(reading.Sensor), len(reading.Fan)), nil
 		},
 	}
+	c.Hook = func() error {
+		program, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		return libvirt.InspectHook(libvirt.DefaultHooks, program)
+	}
+	c.Attached = func() []string { return libvirt.AttachedMachines(libvirt.DefaultDefinitions) }
 	c.Firmware = qemu.New(qemu.Config{Log: slog.New(slog.DiscardHandler)}).Firmware
 	switch source.Kind {
 	case tpm.Auto:

@@ -62,6 +62,8 @@ type Config struct {
 	Firmware  func() (code string, err error)                                        // finds the firmware of virtual machines
 	Clock     func() (now time.Time, synchronized bool)
 	OpenFiles func() (most uint64, err error) // how many files a process may have open
+	Hook      func() error                    // looks for the hook that libvirt is to run; fs.ErrNotExist where there is none
+	Attached  func() (names []string)         // the machines of libvirt that are attached
 }
 
 // Files are those that a service keeps.
@@ -82,7 +84,7 @@ func Examine(ctx context.Context, c Config) *Report {
 	r.Checks = append(r.Checks, service, c.listen(service.State == OK))
 	r.Checks = append(r.Checks, c.certificates()...)
 	r.Checks = append(r.Checks, c.clock(), c.openFiles(), c.smbios(), c.sensors(ctx), c.efivarfs())
-	r.Checks = append(r.Checks, c.program(ctx, "qemu-system-x86_64", "qemu-system-x86"), c.ovmf(), c.kvm())
+	r.Checks = append(r.Checks, c.program(ctx, "qemu-system-x86_64", "qemu-system-x86"), c.ovmf(), c.kvm(), c.hook())
 	r.Ready = true
 	for i := range r.Checks {
 		r.Checks[i].Found = line(r.Checks[i].Found)

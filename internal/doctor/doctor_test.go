@@ -58,7 +58,7 @@ func newFixture(t *testing.T) *fixture {
 			Root: filepath.Join(dir, "trust", "root.pem"), Admin: filepath.Join(dir, "clients", "admin.pem"),
 		},
 		Listen: "127.0.0.1:0", Device: "/dev/tpmrm0", Swtpm: true,
-		Root:     fstest.MapFS{"sys/firmware/efi/efivars/BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c": {}},
+		Root:     fstest.MapFS{"sys/firmware/efi/efivars/BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c": {}, "usr/sbin/libvirtd": {}},
 		Firmware: func() (string, error) { return "/usr/share/OVMF/OVMF_CODE_4M.fd", nil },
 		Open: func(path string) error {
 			err, ok := f.devices[path]
@@ -79,6 +79,8 @@ func newFixture(t *testing.T) *fixture {
 		Sensors:   func(context.Context) (string, error) { return "3 that answer", nil },
 		Clock:     func() (time.Time, bool) { return today, true },
 		OpenFiles: func() (uint64, error) { return 1 << 20, nil },
+		Hook:      func() error { return nil },
+		Attached:  func() []string { return []string{"web1"} },
 	}
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.server.Certificate().Raw})
 	write(t, f.Files.State, nil)
@@ -129,6 +131,8 @@ func listenTo(t *testing.T) string {
 	return l.Addr().String()
 }
 
+func nowhereAHook() error { return fs.ErrNotExist }
+
 func (f *fixture) clockAt(now time.Time) { f.Clock = func() (time.Time, bool) { return now, true } }
 
 func TestExamineFindsNothingToDoWhereAllIsWell(t *testing.T) {
@@ -146,7 +150,7 @@ func TestExamineFindsNothingToDoWhereAllIsWell(t *testing.T) {
 	for _, c := range r.Checks {
 		names = append(names, c.Name)
 	}
-	want := []string{"TPM", "swtpm", "swtpm_setup", "data folder", "disk", "service", "address", "root certificate", "admin certificate", "clock", "open files", "SMBIOS", "sensors", "UEFI variables", "qemu-system-x86_64", "OVMF", "KVM"}
+	want := []string{"TPM", "swtpm", "swtpm_setup", "data folder", "disk", "service", "address", "root certificate", "admin certificate", "clock", "open files", "SMBIOS", "sensors", "UEFI variables", "qemu-system-x86_64", "OVMF", "KVM", "libvirt's hook"}
 	if !slices.Equal(names, want) {
 		t.Errorf("looked at %q, want %q", names, want)
 	}
@@ -262,6 +266,10 @@ func TestExamineSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"no UEFI", func(t *testing.T, f *fixture) { f.Root = fstest.MapFS{} }, "UEFI variables", Lacks, "not started by UEFI", "", false},
 		{"efivarfs that is not mounted", func(t *testing.T, f *fixture) { f.Root = fstest.MapFS{"sys/firmware/efi/efivars": {Mode: fs.ModeDir}} },
 			"UEFI variables", Lacks, "not mounted", "mount -t efivarfs", false},
+		{"no libvirt", func(t *testing.T, f *fixture) { f.Root, f.Hook = fstest.MapFS{}, nowhereAHook }, "libvirt's hook", Lacks, "no libvirt", "", false},
+		{"no hook, and nothing attached", func(t *testing.T, f *fixture) { f.Hook, f.Attached = nowhereAHook, func() []string { return nil } }, "libvirt's hook", Lacks, "libvirt has none", "libvirt-hook --install", false},
+		{"no hook for what is attached", func(t *testing.T, f *fixture) { f.Hook = nowhereAHook }, "libvirt's hook", Problem, "attached are web1", "restart libvirtd", false},
+		{"another's hook", func(t *testing.T, f *fixture) { f.Hook = func() error { return errors.New("it runs another program") } }, "libvirt's hook", Problem, "another program", "libvirt-hook --install", false},
 		{"no KVM", func(t *testing.T, f *fixture) { delete(f.devices, "/dev/kvm") }, "KVM", Lacks, "emulated, which is slow", "", false},
 		{"KVM for others", func(t *testing.T, f *fixture) { f.devices["/dev/kvm"] = fs.ErrPermission }, "KVM", Lacks, "may not open /dev/kvm: virtual machines are emulated", "group kvm", false},
 		{"no QEMU", func(t *testing.T, f *fixture) { delete(f.programs, "qemu-system-x86_64") }, "qemu-system-x86_64", Lacks, "not in the PATH", "apt install qemu-system-x86", false},
@@ -387,7 +395,7 @@ func TestHereLooksAtThisHost(t *testing.T) {
 	if _, err := fs.Stat(f.Root, "proc/self"); err != nil {
 		t.Error(err)
 	}
-	if r := Examine(t.Context(), f.Config); len(r.Checks) != 17 {
+	if r := Examine(t.Context(), f.Config); len(r.Checks) != 18 {
 		t.Error(fmt.Sprint(r))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -137,6 +138,32 @@ func (c *Config) kvm() Check {
 	}
 	if err != nil {
 		check.Found += ": virtual machines are emulated, which is slow"
+	}
+	return check
+}
+
+// hook looks for what libvirt runs before it starts a machine, where there is a libvirt.
+func (c *Config) hook() Check {
+	check := Check{Name: "libvirt's hook", State: Lacks, Found: "this host has no libvirt, whose machines could be attached"}
+	if !slices.ContainsFunc([]string{"usr/sbin/libvirtd", "usr/sbin/virtqemud"}, func(daemon string) bool {
+		_, err := fs.Stat(c.Root, daemon)
+		return err == nil
+	}) {
+		return check
+	}
+	attached, err := c.Attached(), c.Hook()
+	if err == nil {
+		return Check{Name: check.Name, State: OK, Found: fmt.Sprintf("libvirt has it; attached are %d machines that this user sees", len(attached))}
+	}
+	check.Found, check.Remedy = err.Error(), "biosv libvirt-hook --install as root, then restart libvirtd, whose machines go on"
+	if errors.Is(err, fs.ErrNotExist) {
+		check.Found = "libvirt has none, which attached machines need"
+	}
+	if !errors.Is(err, fs.ErrNotExist) || len(attached) > 0 {
+		check.State = Problem
+	}
+	if len(attached) > 0 {
+		check.Found += "; attached are " + strings.Join(attached, ", ")
 	}
 	return check
 }

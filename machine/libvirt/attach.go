@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
+	"time"
 
 	rpc "github.com/digitalocean/go-libvirt"
 
@@ -63,18 +65,36 @@ func (m *Machine) Attach(ctx context.Context, found *smm.Found) error {
 			return err
 		}
 	}
-	if err := m.define(ctx, text); err != nil {
+	err = m.define(ctx, text)
+	unsettled := errors.Is(err, smm.ErrUnsettled)
+	if err != nil && !unsettled {
 		return errors.Join(err, os.RemoveAll(m.kept()))
 	}
 	m.mu.Lock()
 	m.fresh = false
 	m.mu.Unlock()
+	if unsettled {
+		m.hear(connected) // which asks libvirt without having anybody wait
+		return err
+	}
 	m.look(ctx)
 	return nil
 }
 
+// define gives libvirt a definition. Its error is [smm.ErrUnsettled] where libvirt was asked and has not refused: it may
+// have taken the definition, or do so yet.
 func (m *Machine) define(ctx context.Context, definition string) error {
-	_, err := do(ctx, m.host, "take the definition", func(l *rpc.Libvirt) (rpc.Domain, error) { return l.DomainDefineXMLFlags(definition, 0) })
+	var unsettled atomic.Bool
+	_, err := do(ctx, m.host, "take the definition", func(l *rpc.Libvirt) (rpc.Domain, error) {
+		unsettled.Store(true)
+		d, err := l.DomainDefineXMLFlags(definition, 0)
+		unsettled.Store(!errors.As(err, new(rpc.Error)))
+		return d, err
+	})
+	if err != nil && unsettled.Load() {
+		return errors.Join(fault.Unavailable(fault.MachineUnavailable, time.Second,
+			"libvirt was asked to take the definition of %s, and did not answer: it may take it yet. The domain %s stays: Diverged says whether it was taken (biosv domain show), and DetachDomain takes it back.", m.named().Name, m.domain.Name), smm.ErrUnsettled)
+	}
 	return err
 }
 
@@ -125,6 +145,15 @@ func (m *Machine) reversed(ctx context.Context) (text string, ours bool, given s
 func (m *Machine) Detach(ctx context.Context, flash []byte) (smm.Redefinition, error) {
 	m.acts.Lock()
 	defer m.acts.Unlock()
+	leave := func(leaves bool) {
+		m.turns.Lock() // what is prepared already is waited for, and libvirt counts it as paused then
+		defer m.turns.Unlock()
+		m.mu.Lock()
+		m.leaves = leaves
+		m.mu.Unlock()
+	}
+	leave(true) // A hook is refused and not kept waiting, since libvirt answers nothing of its machine meanwhile.
+	defer leave(false)
 	state, err := m.Power(ctx)
 	if err != nil {
 		return smm.Redefinition{}, err
@@ -149,12 +178,17 @@ func (m *Machine) Detach(ctx context.Context, flash []byte) (smm.Redefinition, e
 			return given, err
 		}
 	}
+	return given, m.forget()
+}
+
+// forget takes away what the machine had here.
+func (m *Machine) forget() error {
 	m.turns.Lock()
 	defer m.turns.Unlock()
 	if b := m.taken(); b != nil {
 		b.close()
 	}
-	return given, errors.Join(os.RemoveAll(m.parts.at("")), os.RemoveAll(m.kept()))
+	return errors.Join(os.RemoveAll(m.parts.at("")), os.RemoveAll(m.kept()))
 }
 
 // giveBack writes a machine's own file of variables, which keeps its owner and mode.

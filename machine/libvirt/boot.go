@@ -36,7 +36,13 @@ func (m *Machine) begin(ctx context.Context, started *definition) error {
 	if m.life.Err() != nil {
 		return errors.New("biosv is about to end")
 	}
-	m.conclude(ctx, "", false) // one whose end was not heard of
+	m.mu.Lock()
+	leaves := m.leaves
+	m.mu.Unlock()
+	if leaves {
+		return errors.New("it is being detached at this moment: start it when that is done")
+	}
+	m.conclude(ctx, unheard, false)
 	if _, err := m.supervisor.Starting(ctx); err != nil {
 		return err
 	}

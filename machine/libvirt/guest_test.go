@@ -203,6 +203,13 @@ func (b *bench) defineAs(name, system, devices string) {
 	b.mustVirsh("define", file)
 }
 
+func (b *bench) defineText(definition string) {
+	b.Helper()
+	file := filepath.Join(b.dir, "definition.xml")
+	b.must(os.WriteFile(file, []byte(definition), 0o600))
+	b.mustVirsh("define", file)
+}
+
 func (b *bench) definition() string {
 	b.Helper()
 	return b.mustVirsh("dumpxml", "--inactive", "--security-info", name)
@@ -385,6 +392,11 @@ func TestAMachineOfLibvirtIsAttachedAndGivenBack(t *testing.T) {
 	b.off()
 	b.eventually(10*time.Second, "the log tells the reset from the end", func() bool { return b.told("MachineReset") == 1 && b.told("MachineOff") == 2 })
 
+	if got := b.boots(1, start)[0]; got.disk != "two" || got.own != "mine" || !strings.HasPrefix(got.order, wanted) {
+		t.Errorf("the second start with another order started %+v", got)
+	}
+	b.off()
+
 	b.service.Kill()
 	if out, err := b.virsh("start", name); err == nil || !strings.Contains(out, "biosv is away, which has the variables of "+name) {
 		t.Errorf("without biosv: %v, %s", err, out)
@@ -396,7 +408,7 @@ func TestAMachineOfLibvirtIsAttachedAndGivenBack(t *testing.T) {
 
 	b.set("Action", vendor, []byte("W"))
 	if got := b.boots(1, start)[0]; got.disk != "two" || !strings.HasPrefix(got.order, wanted) {
-		t.Errorf("the third boot started %+v", got)
+		t.Errorf("the third start with another order started %+v", got)
 	}
 	b.service.Kill()
 	_, _ = b.virsh("reset", name) // which ends it, as one boot is one process: libvirt may miss QEMU's answer
@@ -420,7 +432,21 @@ func TestAMachineOfLibvirtIsAttachedAndGivenBack(t *testing.T) {
 	}
 	b.set("Action", vendor, []byte("O")) // which it reads from us
 	b.off()
-	b.eventually(10*time.Second, "it has converged", func() bool { return b.domain().Diverged == "" })
+	converged := func() bool { return b.domain().Diverged == "" }
+	b.eventually(10*time.Second, "it has converged", converged)
+
+	attached := b.definition()
+	for what, change := range map[string]func(){
+		"lacks <on_reboot>": func() {
+			b.defineText(strings.Replace(attached, "<on_reboot>destroy<", "<on_reboot>restart<", 1))
+		},
+		"no such machine any more": func() { b.mustVirsh("undefine", "--keep-nvram", name) },
+	} {
+		change()
+		b.eventually(10*time.Second, "it has diverged: "+what, func() bool { return strings.Contains(b.domain().Diverged, what) })
+		b.defineText(attached)
+		b.eventually(10*time.Second, "it has converged", converged)
+	}
 
 	b.set("Action", vendor, []byte("W"))
 	b.boots(1, func() { b.reset(generated.ResetTypeOn) })

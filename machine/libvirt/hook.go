@@ -74,6 +74,42 @@ func (h *Host) hooked() error {
 	return fmt.Errorf("libvirt's hook %s is not there, without which no start can be prepared: run \"biosv libvirt-hook --install\" as root, and restart libvirtd, which looks for hooks only when it starts; its machines go on", hookFile(h.Hooks))
 }
 
+// InspectHook looks for the hook that runs a program. Its error says what is wrong with it; it is [fs.ErrNotExist] where
+// there is none.
+func InspectHook(hooks, program string) error {
+	path := hookFile(hooks)
+	text, err := firmware.ReadFile(path, mostDefinition)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return err
+	case info.Mode()&0o111 == 0:
+		return fmt.Errorf("%s cannot be run", path)
+	case string(text) != fmt.Sprintf(hookScript, program, namespace):
+		return fmt.Errorf("%s is that of another release, or does not run %s", path, program)
+	}
+	return nil
+}
+
+// AttachedMachines are the names of the machines of libvirt that are attached, by their definitions in a folder of
+// libvirt's, as far as this user may read them.
+func AttachedMachines(definitions string) (names []string) {
+	files, _ := filepath.Glob(filepath.Join(definitions, "*.xml")) // the pattern is a good one
+	for _, path := range files {
+		content, err := firmware.ReadFile(path, mostDefinition)
+		if err != nil {
+			continue
+		}
+		if d, err := parse(string(content)); err == nil && d.metadata() != nil {
+			names = append(names, text(d.child("name")))
+		}
+	}
+	return names
+}
+
 // Hook is what the hook does: has biosv prepare the start of a machine that is attached to it. Its error is why the machine
 // is not to start.
 func Hook(arguments []string, stdin io.Reader) error {
@@ -159,11 +195,8 @@ func (h *Host) serveHook(ctx context.Context) {
 	room := make(chan struct{}, mostAnswers)
 	for {
 		room <- struct{}{}
-		conn, err := l.AcceptUnix()
+		conn, err := h.accept(ctx, l)
 		if err != nil {
-			if ctx.Err() == nil {
-				h.Log.Error("libvirt's hook is not answered any more", "error", err)
-			}
 			return
 		}
 		answering.Go(func() {
@@ -172,6 +205,24 @@ func (h *Host) serveHook(ctx context.Context) {
 				h.Log.Warn("libvirt's hook was not answered", "error", err)
 			}
 		})
+	}
+}
+
+// accept waits for a hook, and for better times where none can be let in, as where too many files are open. Its error is
+// that there is nothing to wait for any more.
+func (h *Host) accept(ctx context.Context, l *net.UnixListener) (*net.UnixConn, error) {
+	const shortest, longest = 5 * time.Millisecond, time.Second
+	for pause := shortest; ; pause = min(2*pause, longest) {
+		conn, err := l.AcceptUnix()
+		if err == nil || ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return conn, err
+		}
+		h.Log.Warn("libvirt's hook cannot be let in; it is tried on", "error", err, "pause", pause)
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
+		}
 	}
 }
 

@@ -35,6 +35,17 @@ type bench struct {
 	taken  []string
 	events []string
 	broken error
+	why    string // it has diverged
+	log    chan string
+}
+
+// Write keeps what is logged, while somebody wants it.
+func (b *bench) Write(text []byte) (int, error) {
+	select {
+	case b.log <- string(text):
+	default:
+	}
+	return len(text), nil
 }
 
 func newBench(t *testing.T) *bench {
@@ -44,10 +55,10 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	b := &bench{T: t}
+	b := &bench{T: t, log: make(chan string, 1)}
 	b.host = New(Config{
 		Folder: filepath.Join(dir, "run"), Kept: filepath.Join(dir, "kept"), State: dir, Running: dir, Hooks: filepath.Join(dir, "hooks"), Sockets: []string{filepath.Join(dir, "none")},
-		ROM: []byte("the ROM"), Variables: b, Log: slog.New(slog.DiscardHandler),
+		ROM: []byte("the ROM"), Variables: b, Log: slog.New(slog.NewTextHandler(b, nil)),
 		Door: func(ctx context.Context, _ string, _ bool, l net.Listener, _ *firmware.Boot) error {
 			<-ctx.Done()
 			return l.Close()
@@ -91,7 +102,13 @@ func (b *bench) TakeOver(_ context.Context, _ string, rendered, found []byte) er
 }
 
 func (b *bench) Starting(context.Context) (smm.Settings, error) { return nil, nil }
-func (b *bench) Diverge(context.Context, string) error          { return nil }
+
+func (b *bench) Diverge(_ context.Context, why string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.why = why
+	return nil
+}
 
 func (b *bench) Enter(context.Context, generated.GuestPhase, smm.Event) error { return nil }
 
@@ -175,7 +192,7 @@ func TestABootThatEndedUnheardIsToldBeforeTheNext(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	for event, want := range map[string]string{
-		`{"event":"SHUTDOWN","data":{"reason":"guest-shutdown"}}`: "MachineOff", `{"event":"SHUTDOWN","data":{"reason":"guest-reset"}}`: "MachineReset", `{"timestamp":{}}`: "MachineKilled",
+		`{"event":"SHUTDOWN","data":{"reason":"guest-shutdown"}}`: "MachineOff", `{"event":"SHUTDOWN","data":{"reason":"guest-reset"}}`: "MachineReset", `{"timestamp":{}}`: "MachineStopped",
 	} {
 		if err := b.hook(b.started, "prepare", "begin"); err != nil {
 			t.Fatal(err)

@@ -58,6 +58,8 @@ const (
 	DefaultRunning = "/run/libvirt/qemu"
 	DefaultState   = "/var/lib/libvirt/qemu"
 	DefaultHooks   = "/etc/libvirt/hooks"
+	// DefaultDefinitions is the folder of the definitions of libvirt's machines.
+	DefaultDefinitions = "/etc/libvirt/qemu"
 )
 
 // DefaultSockets are those of libvirtd, and of the daemon that takes its place where each driver has one.

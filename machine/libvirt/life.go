@@ -41,7 +41,7 @@ func (m *Machine) follow() {
 func (m *Machine) happened(ctx context.Context, e lifecycle) {
 	switch rpc.DomainEventType(e.event) {
 	case rpc.DomainEventStopped:
-		m.stopped(ctx, rpc.DomainEventStoppedDetailType(e.detail))
+		m.stopped(ctx, detailNames[rpc.DomainEventStoppedDetailType(e.detail)])
 	case rpc.DomainEventCrashed:
 		m.report(ctx, smm.Event{
 			Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.OperatingSystemPanicked", Message: "The operating system panicked.",
@@ -92,6 +92,9 @@ func (m *Machine) divergence(ctx context.Context) (string, error) {
 	if gone := d.missing(m.parts); len(gone) > 0 {
 		return fmt.Sprintf("its definition in libvirt was changed, and lacks %s. Its next start does not ask here as it should: detach it, and attach it again.", strings.Join(gone, "; ")), nil
 	}
+	if err := m.host.hooked(); err != nil {
+		return err.Error() + ".", nil
+	}
 	state, err := m.host.state(ctx, m.named())
 	if err != nil {
 		return "", err
@@ -133,7 +136,7 @@ func (m *Machine) find(ctx context.Context) {
 	switch {
 	case state == generated.PowerStateOff:
 		m.turns.Unlock()
-		m.stopped(ctx, rpc.DomainEventStoppedShutdown)
+		m.stopped(ctx, unheard)
 		return
 	case known || pid == 0 || !m.ours(pid):
 	default:
@@ -164,13 +167,20 @@ func (m *Machine) adopt(ctx context.Context, pid int) error {
 }
 
 // stopped tells of the end of a boot, and starts the machine again after a reset. What ended is observed: the event may be
-// that of a boot before the present one.
-func (m *Machine) stopped(ctx context.Context, detail rpc.DomainEventStoppedDetailType) {
+// that of a boot before the present one. libvirt counts a machine as paused before it runs its hook, so where the machine is
+// off, the boot that there was before that was asked has ended; one that has begun since has concluded it.
+func (m *Machine) stopped(ctx context.Context, how string) {
+	m.mu.Lock()
+	ended := m.boot
+	m.mu.Unlock()
 	if state, err := m.host.state(ctx, m.named()); err == nil && state != generated.PowerStateOff {
 		return
 	}
 	m.turns.Lock()
-	again := m.conclude(ctx, detailNames[detail], true)
+	m.mu.Lock()
+	still := m.boot == ended
+	m.mu.Unlock()
+	again := still && m.conclude(ctx, how, true)
 	m.turns.Unlock()
 	m.look(ctx)
 	if !again {
@@ -203,6 +213,7 @@ func (m *Machine) stopped(ctx context.Context, detail rpc.DomainEventStoppedDeta
 
 // How libvirt ended a machine, where it is not for QEMU to say.
 const (
+	unheard      = "unheard" // libvirt's event did not come, or comes too late
 	destroyed    = "destroyed"
 	saved        = "saved"
 	migrated     = "migrated"
@@ -221,6 +232,9 @@ var stops = map[string]smm.Event{
 	migrated:     {Severity: generated.EventSeverityWarning, MessageID: "BiosV.1.0.MachineMigrated", Message: "The machine was moved to another host by libvirt."},
 	fromSnapshot: {Severity: generated.EventSeverityWarning, MessageID: "BiosV.1.0.MachineReverted", Message: "The machine was put back to a snapshot by libvirt."},
 }
+
+// lost is told of where neither libvirt nor QEMU said how a machine ended.
+var lost = smm.Event{Severity: generated.EventSeverityWarning, MessageID: "BiosV.1.0.MachineStopped", Message: "The machine lost its power; by whom was not heard here."}
 
 // conclude lets go of a boot that has ended, tells how, and says whether the machine is to start again, where it may.
 // The caller holds turns.
@@ -248,6 +262,9 @@ func (m *Machine) conclude(ctx context.Context, stop string, may bool) bool {
 		told = false
 	case stop == destroyed && ordered:
 		told, again = false, restart
+	case stop == unheard && how == firmware.Killed:
+		told, again = !ordered, ordered && restart
+		e = lost
 	case !told:
 		e, told, again = how.Event(), true, m.startsAgain(how, restart)
 	}

@@ -21,6 +21,7 @@ type link struct {
 	conn    net.Conn
 	libvirt *rpc.Libvirt
 	events  <-chan rpc.DomainEventLifecycleMsg
+	stop    func() bool // has the connection stay open when what wanted it ends
 }
 
 const (
@@ -74,7 +75,7 @@ func (h *Host) connect(ctx context.Context) (l *link, err error) {
 	l = &link{}
 	var failures []error
 	for _, path := range h.Sockets {
-		if l.conn, err = net.DialTimeout("unix", path, dialTime); err == nil {
+		if l.conn, err = (&net.Dialer{Timeout: dialTime}).DialContext(ctx, "unix", path); err == nil {
 			break
 		}
 		failures = append(failures, err)
@@ -83,7 +84,7 @@ func (h *Host) connect(ctx context.Context) (l *link, err error) {
 		return nil, errors.Join(failures...)
 	}
 	// What is asked of a daemon that does not answer ends with the connection.
-	stop := context.AfterFunc(ctx, func() { l.conn.Close() })
+	l.stop = context.AfterFunc(ctx, func() { l.conn.Close() })
 	slow := time.AfterFunc(dialTime, func() { l.conn.Close() })
 	defer slow.Stop()
 	l.libvirt = rpc.NewWithDialer(dialers.NewAlreadyConnected(l.conn))
@@ -91,8 +92,7 @@ func (h *Host) connect(ctx context.Context) (l *link, err error) {
 		l.events, err = l.libvirt.LifecycleEvents(context.Background())
 	}
 	if err != nil {
-		stop()
-		l.conn.Close()
+		l.close()
 		return nil, err
 	}
 	return l, nil
@@ -122,6 +122,11 @@ func (h *Host) deliver(l *link) {
 			m.hear(lifecycle{e.Event, e.Detail})
 		}
 	}
+	l.close()
+}
+
+func (l *link) close() {
+	l.stop()
 	l.conn.Close()
 }
 

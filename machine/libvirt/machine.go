@@ -40,6 +40,7 @@ type Machine struct {
 	ordered bool       // the end was asked for here
 	between bool       // it has ended, and starts again
 	fresh   bool       // it is about to be attached, so it need not be what it is here yet
+	leaves  bool       // it is being detached, so it may not start
 }
 
 var (

@@ -41,6 +41,9 @@ func (f *Function) AttachDomain(ctx context.Context, call generated.Call, reques
 		return nil, err
 	}
 	notes, err := f.attach(ctx, call, found)
+	if errors.Is(err, smm.ErrUnsettled) {
+		return nil, err // as after an interruption
+	}
 	if err != nil {
 		return nil, errors.Join(err, f.remove(context.WithoutCancel(ctx), call, generated.OpAttachDomain, d.Name, "let go of, since it could not be attached"))
 	}

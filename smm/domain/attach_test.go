@@ -140,6 +140,22 @@ func TestWhatCannotBeAttachedLeavesNoDomain(t *testing.T) {
 	}
 }
 
+func TestWhatMayBeAttachedYetKeepsItsDomain(t *testing.T) {
+	t.Parallel()
+	a := newAttachment(t)
+	a.failure = errors.Join(fault.Unavailable(fault.MachineUnavailable, 0, "It does not answer."), smm.ErrUnsettled)
+	if _, err := a.attach(false); !errors.As(err, new(*generated.UnavailableFault)) {
+		t.Errorf("it gives %v", err)
+	}
+	if !slices.Contains(a.list(), "it") {
+		t.Fatal("its domain is gone, and its variables with it")
+	}
+	a.machine.failure = nil
+	if _, err := a.detach("it", false); err != nil || a.machine.given != "theirs" {
+		t.Errorf("it cannot be detached: %v, %q", err, a.machine.given)
+	}
+}
+
 func TestOnlyAMachineThatIsOffAndWasAttachedIsDetached(t *testing.T) {
 	t.Parallel()
 	a := newAttachment(t)
