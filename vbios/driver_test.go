@@ -4,6 +4,7 @@ package vbios_test
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"biosv/internal/guest"
 	"biosv/internal/testbed"
@@ -89,27 +91,49 @@ func buildDriver(t *testing.T) *driver {
 	return &driver{in, bufio.NewReader(out)}
 }
 
-// call has the driver's caller ask, with so much room, while something comes.
-func (d *driver) call(service string, room int, comes []byte) (status uint64, size int, data []byte, err error) {
-	if _, err := fmt.Fprintf(d.in, "%s %d %d\n%s", service, room, len(comes), comes); err != nil {
-		return 0, 0, nil, err
+// Who calls (testdata/driver).
+const (
+	bySystem   = "o"
+	byFirmware = "f"
+	byTheLast  = "a"
+)
+
+const second = 3_579_545 // ticks of the PM timer
+
+// outcome is that of a call of the driver.
+type outcome struct {
+	status uint64
+	size   int // that the caller is told
+	took   time.Duration
+	data   []byte
+}
+
+// call has a caller ask, with so much room, while something comes, with a pause after each byte.
+func (d *driver) call(service string, room int, caller string, comes []byte, pause time.Duration) (o outcome, err error) {
+	if _, err := fmt.Fprintf(d.in, "%s %d %s %d %d\n%s", service, room, caller, len(comes), int64(pause)*second/int64(time.Second), comes); err != nil {
+		return o, err
 	}
 	line, err := d.out.ReadString('\n')
 	if err != nil {
-		return 0, 0, nil, err
+		return o, err
 	}
 	words := strings.Split(strings.TrimSuffix(line, "\n"), " ")
-	if len(words) != 3 {
-		return 0, 0, nil, fmt.Errorf("it said %q", line)
+	if len(words) != 4 {
+		return o, fmt.Errorf("it said %q", line)
 	}
-	if status, err = strconv.ParseUint(words[0], 16, 64); err != nil {
-		return 0, 0, nil, err
+	if o.status, err = strconv.ParseUint(words[0], 16, 64); err != nil {
+		return o, err
 	}
-	if size, err = strconv.Atoi(words[1]); err != nil {
-		return 0, 0, nil, err
+	if o.size, err = strconv.Atoi(words[1]); err != nil {
+		return o, err
 	}
-	data, err = hex.DecodeString(words[2])
-	return status, size, data, err
+	ticks, err := strconv.ParseInt(words[2], 10, 64)
+	if err != nil {
+		return o, err
+	}
+	o.took = time.Duration(ticks) * time.Second / second
+	o.data, err = hex.DecodeString(words[3])
+	return o, err
 }
 
 // What a driver asks when it asks for the first time.
@@ -150,9 +174,56 @@ func TestTheDriverTakesTrueAnswers(t *testing.T) {
 		"it is too small":    {"g", 4, slices.Concat(hello, encoded(frame.GetVariable.Answer(), requestNumber, &frame.GetVariableAnswer{Status: frame.BufferTooSmall, Size: 5})), tooSmall, ""},
 		"it is written":      {"s", 4, slices.Concat(hello, encoded(frame.SetVariable.Answer(), requestNumber, &frame.StatusAnswer{})), success, ""},
 	} {
-		status, _, data, err := d.call(c.service, c.room, c.comes)
-		if err != nil || status != c.status || string(data) != c.data {
-			t.Errorf("%s: %#x, %q, %v; want %#x, %q", name, status, data, err, c.status, c.data)
+		got, err := d.call(c.service, c.room, bySystem, c.comes, 0)
+		if err != nil || got.status != c.status || string(got.data) != c.data {
+			t.Errorf("%s: %#x, %q, %v; want %#x, %q", name, got.status, got.data, err, c.status, c.data)
+		}
+	}
+}
+
+// The times of docs/vbios.md, section 5, by the PM timer.
+func TestACallEndsInTime(t *testing.T) {
+	t.Parallel()
+	const (
+		pause  = time.Millisecond
+		wait   = 2 * time.Second
+		whole  = 5 * time.Second
+		silent = 10 * time.Millisecond
+	)
+	d := buildDriver(t)
+	hello := encoded(frame.Hello.Answer(), helloNumber, &frame.HelloAnswer{Version: 1, Session: 7})
+	differs := encoded(frame.CheckVariable.Answer(), requestNumber, &frame.CheckVariableAnswer{Attributes: 7, Size: 600, Check: 1})
+	long := encoded(frame.GetVariable.Answer(), requestNumber, &frame.GetVariableAnswer{Attributes: 7, Size: 600, Data: bytes.Repeat([]byte{'x'}, 600)})
+	nothing := make([]byte, 1600) // a zero is nobody's byte
+	for name, c := range map[string]struct {
+		service    string
+		caller     string
+		comes      []byte
+		pause      time.Duration
+		from, most time.Duration
+		answered   bool
+	}{
+		"nobody is there":                           {"g", bySystem, nil, 0, 1800 * time.Millisecond, wait, false},
+		"nobody is there, for the firmware":         {"g", byFirmware, nil, 0, 1800 * time.Millisecond, wait, false},
+		"nobody answers the request":                {"s", bySystem, hello, 0, 1800 * time.Millisecond, wait, false},
+		"nobody answers the second request":         {"g", byFirmware, slices.Concat(hello, nothing, differs), pause, 1800 * time.Millisecond, wait, false},
+		"a long answer comes slowly":                {"g", bySystem, slices.Concat(hello, long), 5 * time.Millisecond, wait, whole, true},
+		"an answer stops in its middle":             {"g", bySystem, slices.Concat(hello, long[:300]), pause, wait, 300*time.Millisecond + wait, false},
+		"an answer comes too slowly":                {"g", bySystem, slices.Concat(hello, long), 20 * time.Millisecond, 4800 * time.Millisecond, whole, false},
+		"something comes all the time":              {"g", bySystem, slices.Concat(hello, bytes.Repeat([]byte{'~'}, 1<<19)), 10 * time.Microsecond, 1800 * time.Millisecond, wait, false},
+		"the first answer is late and neither ends": {"g", byFirmware, slices.Concat(hello, nothing, differs[:30]), pause, 1800 * time.Millisecond, 1700*time.Millisecond + wait, false},
+	} {
+		got, err := d.call(c.service, 600, c.caller, c.comes, c.pause)
+		if err != nil || (got.status == 0) != c.answered || got.took < c.from || got.took > c.most {
+			t.Errorf("%s: %#x after %s, %v; want an answer: %t, after %s to %s", name, got.status, got.took, err, c.answered, c.from, c.most)
+		}
+		if c.answered {
+			continue
+		}
+		for i := range 40 { // in silence
+			if got, err = d.call(c.service, 600, byTheLast, nil, 0); err != nil || got.status == 0 || got.took > silent {
+				t.Errorf("%s: call %d in silence: %#x after %s, %v", name, i, got.status, got.took, err)
+			}
 		}
 	}
 }
@@ -175,15 +246,18 @@ func TestNoAnswerMakesTheDriverWriteWhereItMayNot(t *testing.T) {
 			room &^= 1 // what points to UTF-16 is aligned
 		}
 		comes, possible := say(random, asked.kind, room)
-		status, size, data, err := d.call(asked.name, room, comes)
+		got, err := d.call(asked.name, room, bySystem, comes, 0)
 		if err != nil {
 			t.Fatalf("conversation %d: after %s with %d bytes of room came %x: %v", i, asked.name, room, comes, err)
 		}
-		if status != 0 || asked.name != "g" && asked.name != "n" {
+		if got.took > 5*time.Second {
+			t.Fatalf("conversation %d: after %s with %d bytes of room came %x, and it took %s", i, asked.name, room, comes, got.took)
+		}
+		if got.status != 0 || asked.name != "g" && asked.name != "n" {
 			continue
 		}
-		if believed++; size > room || !slices.ContainsFunc(possible, func(p []byte) bool { return string(p) == string(data) }) {
-			t.Fatalf("conversation %d: after %s with %d bytes of room came %x, and %x is believed", i, asked.name, room, comes, data)
+		if believed++; got.size > room || !slices.ContainsFunc(possible, func(p []byte) bool { return string(p) == string(got.data) }) {
+			t.Fatalf("conversation %d: after %s with %d bytes of room came %x, and %x is believed", i, asked.name, room, comes, got.data)
 		}
 	}
 	t.Logf("of %d conversations, %d gave data", conversations(t), believed)

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -128,21 +129,41 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 	}
 }
 
-// Listen serves the connections of a listener, one after the other, until ctx ends, and closes it.
+// Listen serves the connections of a listener, one after the other, until ctx ends or the listener is closed, and closes
+// it. Where no connection can be accepted, as when the process has no more files to open, it tries again: a guest that
+// is not answered now is to be answered later.
 func (s *Server) Listen(ctx context.Context, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	defer l.Close()
-	for {
+	for pause := leastPause; ; {
 		conn, err := l.Accept()
-		if err != nil {
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			if err == nil {
+				conn.Close()
+			}
 			return ended(ctx, err)
 		}
+		if err != nil {
+			s.log.Warn("a guest's connection is not accepted; it is tried again", "error", err, "after", pause)
+			if err := sleep(ctx, pause); err != nil {
+				return err
+			}
+			pause = min(2*pause, mostPause)
+			continue
+		}
+		pause = leastPause
 		if err := s.Serve(ctx, conn); err != nil && ctx.Err() == nil {
 			s.log.Warn("a guest's connection ended", "error", err)
 		}
 	}
 }
+
+// How long Listen pauses after an error: twice as long after each further one.
+const (
+	leastPause = 5 * time.Millisecond
+	mostPause  = time.Second
+)
 
 func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {

@@ -8,9 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -740,4 +742,59 @@ func FuzzConversation(f *testing.F) {
 			t.Fatalf("there is one answer more, %+v, %v; or one call: %q, of which %d are right", got, err, s.services.calls, calls)
 		}
 	})
+}
+
+// poorListener has no file to spare for the first connections.
+type poorListener struct {
+	net.Listener
+	fails int
+}
+
+func (l *poorListener) Accept() (net.Conn, error) {
+	if l.fails > 0 {
+		l.fails--
+		return nil, &net.OpError{Op: "accept", Net: "unix", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+func TestAGuestIsAnsweredAfterItsConnectionCouldNotBeAccepted(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(Config{Services: &services{values: map[string][]byte{}}, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	served := make(chan error, 1)
+	go func() { served <- s.Listen(t.Context(), &poorListener{l, 3}) }()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	d := &driver{conn: conn, decoder: frame.NewDecoder(conn)}
+	d.hello(t)
+	conn.Close()
+	l.Close()
+	if err := <-served; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+func TestListenEndsWhileItPauses(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer stop()
+	s := New(Config{Log: slog.New(slog.DiscardHandler)})
+	if err := s.Listen(ctx, &poorListener{l, 1 << 30}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it ended with %v", err)
+	}
 }

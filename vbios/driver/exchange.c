@@ -94,8 +94,10 @@ status exchange(u8 kind, const part *parts, int count, answer *a, int repeatable
 		return DEVICE_ERROR;
 	if (state.boot != 0)
 		level = state.boot->RaiseTPL(TPL_HIGH_LEVEL);
-	line_open(&l, state.silent, WAIT);
+	line_open(&l, state.silent, a->waited, WAIT);
 	int answered = converse(&l, kind, parts, count, a, repeatable);
+	watch_past(&l.watch, 0);
+	a->waited = l.watch.elapsed;
 	line_close(&l);
 	if (state.boot != 0)
 		state.boot->RestoreTPL(level);

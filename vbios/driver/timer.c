@@ -52,9 +52,9 @@ int find_timer(void) {
 u32 timer_now(void) { return in32(state.timer) & MASK; }
 u32 timer_between(u32 from, u32 to) { return (to - from) & MASK; }
 
-void watch_start(stopwatch *w) {
+void watch_start(stopwatch *w, u32 elapsed) {
 	w->last = timer_now();
-	w->elapsed = 0;
+	w->elapsed = elapsed;
 }
 
 int watch_past(stopwatch *w, u32 ticks) {

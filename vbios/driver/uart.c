@@ -12,10 +12,10 @@ enum {
 	FIFO_CLEAR = 0x06,
 	CAN_RECEIVE = 0x01,
 	CAN_SEND = 0x20,
-	OFTEN = 16,       // times that bytes may come between two looks at the timer
+	OFTEN = 16,       // times that bytes may come or go between two looks at the timer
 };
 
-void line_open(line *l, int keep, u32 end) {
+void line_open(line *l, int keep, u32 waited, u32 end) {
 	l->lcr = in8(LCR);
 	out8(LCR, EIGHT_BITS); // first, because it says what IER's address means
 	l->ier = in8(IER);
@@ -28,7 +28,7 @@ void line_open(line *l, int keep, u32 end) {
 	l->taken = sizeof l->came;
 	l->turns = 0;
 	l->late = 0;
-	watch_start(&l->watch);
+	watch_start(&l->watch, waited);
 }
 
 void line_close(line *l) {
@@ -51,8 +51,10 @@ static int wait_for(line *l, u8 what) {
 	}
 }
 
-// An empty transmitter takes as many bytes as its FIFO has.
+// An empty transmitter takes as many bytes as its FIFO has. A long request is sent for no longer than is waited.
 void line_flush(line *l) {
+	if (++l->turns % OFTEN == 0 && watch_past(&l->watch, l->until))
+		l->late = 1;
 	if (!l->late && wait_for(l, CAN_SEND))
 		out8s(DATA, l->burst, l->bursting);
 	l->bursting = 0;

@@ -59,8 +59,9 @@ status GetVariable(u16 *name, guid *vendor, u32 *attributes, u64 *size, void *da
 	answer check = {.fixed_size = 16};
 	if (is_in_flash(name, vendor, room, data, parts, &check))
 		return give(SUCCESS, field32(&check, 4), field32(&check, 8), attributes, size, data);
-	answer a = {.fixed_size = 12, .tail = data, .room = room};
-	status s = exchange(GET_VARIABLE, parts, 3, &a, 1);
+	answer a = {.fixed_size = 12, .tail = data, .room = room, .waited = check.waited};
+	int unanswered = check.waited > 0 && state.silent; // then there is no other question in this call
+	status s = unanswered ? DEVICE_ERROR : exchange(GET_VARIABLE, parts, 3, &a, 1);
 	if (s == DEVICE_ERROR && state.phase == 0 && is_secure_boot(name, vendor)) {
 		if (room > 0)
 			*(u8 *)data = 1;

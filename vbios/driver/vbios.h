@@ -38,14 +38,15 @@ typedef struct {
 int find_timer(void); // whether there is one; boot services only, until it was found
 u32 timer_now(void);
 u32 timer_between(u32 from, u32 to);
-void watch_start(stopwatch *w);
+void watch_start(stopwatch *w, u32 elapsed);
 int watch_past(stopwatch *w, u32 ticks);
 
-// How long an exchange waits (docs/vbios.md, section 5). A call ends within 2 s.
+// How long a call waits (docs/vbios.md, section 5), all its exchanges together: it ends within 2 s, or where more of an
+// answer keeps coming, within 2 s without a byte of it, and 5 s.
 enum {
 	WAIT = MILLISECONDS(1900),    // for the answer, or for more of it
 	AGAIN = MILLISECONDS(475),    // before a request is sent again
-	LONGEST = MILLISECONDS(9500), // for the whole of an answer that keeps coming
+	LONGEST = MILLISECONDS(4900), // for the whole of an answer that keeps coming
 	PROBE = MILLISECONDS(8),      // while nobody answers, for the answer to a Hello
 	LOOK = MILLISECONDS(1),       // and for the answer to one that was sent by an earlier call
 	BETWEEN = MILLISECONDS(100),  // two such
@@ -62,7 +63,7 @@ typedef struct {
 	u32 bursting, taken, turns;
 	int late;
 } line;
-void line_open(line *l, int keep, u32 end); // keep: what was received before
+void line_open(line *l, int keep, u32 waited, u32 end); // keep: what was received before
 void line_close(line *l);
 void line_send(line *l, u8 byte);
 void line_flush(line *l);
@@ -83,6 +84,7 @@ typedef struct {
 	u8 fixed[32];
 	u8 *tail;           // where what follows them goes
 	u64 room, tail_size;
+	u32 waited;         // ticks since the call began: what they were before the exchange, and then after it
 } answer;
 void frame_send(line *l, u8 kind, u32 sequence, const part *parts, int count);
 int frame_receive(line *l, answer *a); // whether an answer came before it was late

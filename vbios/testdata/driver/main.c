@@ -1,6 +1,9 @@
 // Runs the driver as a program of this host, against a serial port on which comes what the test wants. What it reads are
-// calls: a line with the service and the caller's room, in bytes, and how many bytes come; then these. For each it writes
-// a line with the status, the size that the caller was told, and what was put into the caller's buffer, in hexadecimal.
+// calls: a line with the service and the caller's room, in bytes, who calls, how many bytes come, and how many ticks of
+// the PM timer there are from one to the next; then these. An operating system (o) calls for the first time, and so does
+// firmware (f), in whose flash are as many zeros as there is room; or the one that called last calls again (a). For each
+// call it writes a line with the status, the size that the caller was told, the ticks that it took, and what was put
+// into the caller's buffer, in hexadecimal.
 //
 // The caller's buffer ends where memory does, and behind the driver's own state are bytes that must stay 0.
 #define _GNU_SOURCE
@@ -9,14 +12,15 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { PAGE = 4096, MOST = 1 << 20, DATA = 0x3e8, LSR = DATA + 5, TICKS = 20000 };
+enum { PAGE = 4096, MOST = 1 << 20, DATA = 0x3e8, LSR = DATA + 5, TICKS = 1790 };
 
 __attribute__((section("kept"))) driver_state state = {0};
 __attribute__((section("kept"))) static u8 behind[64] = {0};
 
 static u8 *coming;
-static long left;
-static u32 now;
+static long left, taken;
+static u64 now, began; // ticks
+static unsigned every;
 
 // at_the_end gives memory of a size behind which there is none.
 static u8 *at_the_end(u64 size) {
@@ -27,20 +31,22 @@ static u8 *at_the_end(u64 size) {
 	return p + pages * PAGE - size;
 }
 
+static int has_come(void) { return left > 0 && now - began >= (u64)taken * every; }
+
 static u8 next(void) {
-	if (left == 0)
+	if (!has_come())
 		return 0;
-	left--;
+	left--, taken++;
 	return *coming++;
 }
 
 u8 in8(u16 port) {
 	if (port == LSR)
-		return (u8)(0x20 | (left > 0));
+		return (u8)(0x20 | has_come());
 	return port == DATA ? next() : 0;
 }
 
-u32 in32(u16 port) { return (void)port, now += TICKS; }
+u32 in32(u16 port) { return (void)port, (u32)(now += TICKS); }
 void out8(u16 port, u8 v) { (void)port, (void)v; }
 void out8s(u16 port, const u8 *data, u64 size) {
 	(void)port;
@@ -53,15 +59,23 @@ void in8s(u16 port, u8 *data, u64 size) {
 		data[i] = next();
 }
 
+static status flash(u16 *name, guid *vendor, u32 *attributes, u64 *size, void *data) {
+	(void)name, (void)vendor, (void)attributes;
+	for (u64 i = 0; i < *size; i++)
+		((u8 *)data)[i] = 0;
+	return SUCCESS;
+}
+
 int main(void) {
 	static u8 bytes[MOST];
-	char service;
+	char service, caller;
 	unsigned room;
-	while (scanf(" %c %u %ld", &service, &room, &left) == 3) {
+	while (scanf(" %c %u %c %ld %u", &service, &room, &caller, &left, &every) == 5) {
 		if (getchar() != '\n' || room > MOST || left < 0 || left > MOST || fread(bytes, 1, (size_t)left, stdin) != (size_t)left)
 			abort();
-		coming = bytes;
-		state = (driver_state){.timer = 1, .phase = 1};
+		coming = bytes, taken = 0, began = now;
+		if (caller != 'a')
+			state = (driver_state){.timer = 1, .phase = caller == 'o', .get = flash};
 		guid vendor = {{1}};
 		u16 name[] = u"Name";
 		u64 size = room, told[3] = {0};
@@ -88,7 +102,7 @@ int main(void) {
 		for (u64 i = 0; i < sizeof behind; i++)
 			if (behind[i] != 0)
 				abort();
-		printf("%llx %llu ", s, size);
+		printf("%llx %llu %llu ", s, size, now - began);
 		for (u64 i = 0; s == SUCCESS && (service == 'g' || service == 'n') && i < size; i++)
 			printf("%02x", buffer[i]);
 		printf("\n");
