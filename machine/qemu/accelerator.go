@@ -108,6 +108,12 @@ func (h *Host) probe(ctx context.Context, program, code string, flash []byte) (e
 			asked <- err
 			return err
 		case <-p.ended:
+			select {
+			case err := <-asked: // before it ended
+				asked <- err
+				return err
+			default:
+			}
 			return fmt.Errorf("a probe ended: %w", complaint(folder))
 		case <-late:
 			return fmt.Errorf("a probe did not come to its thin virtual BIOS within %s", probeTime)

@@ -2,8 +2,13 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,31 +23,43 @@ const (
 	keyIsPushed = 1
 )
 
-// obeyButtons turns the guest off when somebody pushes its power button, where it has the modules button and evdev.
-func (g *guest) obeyButtons() error {
-	devices, err := filepath.Glob("/dev/input/event*")
+// obeyButton turns the guest off when somebody pushes its power button, which the modules button and evdev have. It may
+// be there a while after they are.
+func (g *guest) obeyButton() error {
+	f, err := powerButton()
+	for began := time.Now(); errors.Is(err, fs.ErrNotExist) && time.Since(began) < time.Minute; f, err = powerButton() {
+		time.Sleep(10 * time.Millisecond)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("open the power button: %w", err)
 	}
-	for _, d := range devices {
-		f, err := os.Open(d)
-		if err != nil {
-			return err
-		}
-		go func() {
-			for event := make([]byte, eventBytes); ; {
-				if _, err := f.Read(event); err != nil {
-					g.say("read %s: %v", f.Name(), err)
-					return
-				}
-				if pushed(event) {
-					g.say("the power button was pushed")
-					g.end(unix.LINUX_REBOOT_CMD_POWER_OFF)
-				}
+	go func() {
+		for event := make([]byte, eventBytes); ; {
+			if _, err := f.Read(event); err != nil {
+				g.say("read %s: %v", f.Name(), err)
+				return
 			}
-		}()
-	}
+			if pushed(event) {
+				g.say("the power button was pushed")
+				g.end(unix.LINUX_REBOOT_CMD_POWER_OFF)
+			}
+		}
+	}()
 	return nil
+}
+
+// powerButton opens the device of the power button.
+func powerButton() (*os.File, error) {
+	names, err := filepath.Glob("/sys/class/input/event*/device/name")
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range names {
+		if name, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(name)) == "Power Button" {
+			return os.Open(filepath.Join("/dev/input", filepath.Base(filepath.Dir(filepath.Dir(path)))))
+		}
+	}
+	return nil, fs.ErrNotExist
 }
 
 func pushed(event []byte) bool {

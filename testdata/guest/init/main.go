@@ -116,9 +116,11 @@ func (g *guest) begin() error {
 		if err := load(m); err != nil {
 			return err
 		}
-	}
-	if err := g.obeyButtons(); err != nil {
-		return err
+		if strings.HasSuffix(m, "evdev.ko") {
+			if err := g.obeyButton(); err != nil {
+				return err
+			}
+		}
 	}
 	// Its file system may be one of the modules, so it comes last; only a guest with UEFI has it.
 	if _, err := os.Stat("/sys/firmware/efi/efivars"); err == nil {

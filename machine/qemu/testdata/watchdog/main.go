@@ -4,6 +4,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,5 +18,7 @@ func main() {
 		fmt.Println("error:", err)
 		os.Exit(1)
 	}
-	select {} // with the file open
+	for { // with the file open
+		time.Sleep(time.Hour)
+	}
 }
