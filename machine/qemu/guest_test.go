@@ -512,8 +512,14 @@ func TestVirtualMachinesHaveTheirVariablesHere(t *testing.T) {
 		was := map[*machine]int{one: one.process(), two: two.process()}
 		h.service.Kill()
 		one.leave("reboot")
-		if err := syscall.Kill(two.process(), syscall.SIGKILL); err != nil { // as if the host had lost its power
+		if err := syscall.Kill(was[two], syscall.SIGKILL); err != nil { // as if the host had lost its power
 			t.Fatal(err)
+		}
+		for m, process := range was { // or the service would see it end
+			m.within(slow, "the end of its process", func() bool {
+				line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", process)) // of a process that nobody has waited for it is empty
+				return err != nil || len(line) == 0
+			})
 		}
 		h.serve(h.service.Data)
 		for m, process := range was {
