@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"strconv"
 	"strings"
 
 	"biosv/generated"
@@ -18,4 +19,20 @@ func PossibleValues(pairs ...string) (list []*generated.PossibleValue) {
 		list = append(list, &generated.PossibleValue{ValueName: pairs[i], ValueDisplayName: pairs[i+1]})
 	}
 	return list
+}
+
+// Fact defines a number that cannot be changed.
+func Fact(name, menu, display string, value uint32, help string) *generated.AttributeDefinition {
+	return &generated.AttributeDefinition{
+		Name: name, MenuGroup: menu, DisplayName: display, AttributeKind: new(generated.AttributeKindInteger), LowerBound: new(generated.IntegerBound(0)), UpperBound: new(generated.IntegerBound(1 << 32)),
+		DefaultValue: []string{strconv.FormatUint(uint64(value), 10)}, ReadOnly: true, Immutable: true, HelpText: help,
+	}
+}
+
+// SystemUUID defines the UUID by which a machine is known, which cannot be changed.
+func SystemUUID(menu, uuid, help string) *generated.AttributeDefinition {
+	return &generated.AttributeDefinition{
+		Name: "SystemUuid", MenuGroup: menu, DisplayName: "System UUID", AttributeKind: new(generated.AttributeKindString), MaxLength: new(generated.LengthBound(36)),
+		DefaultValue: []string{uuid}, ReadOnly: true, Immutable: true, HelpText: help,
+	}
 }

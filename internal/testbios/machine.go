@@ -5,14 +5,13 @@ import (
 	"sync"
 
 	"biosv/generated"
+	"biosv/machine"
+	"biosv/machine/firmware"
 	"biosv/smm"
 )
 
 // AllResets are all resets of the contract.
-var AllResets = []generated.ResetType{
-	generated.ResetTypeOn, generated.ResetTypeForceOff, generated.ResetTypeGracefulShutdown, generated.ResetTypeGracefulRestart,
-	generated.ResetTypeForceRestart, generated.ResetTypePowerCycle, generated.ResetTypeNmi, generated.ResetTypePushPowerButton,
-}
+var AllResets = machine.AllResets()
 
 // Machine does what a test tells it. A reset that leads to another state of power leads there at once.
 type Machine struct {
@@ -150,7 +149,7 @@ func (m *Machine) Thermal(context.Context) (*generated.ThermalReading, error) {
 }
 
 // VariableStorage makes it an [smm.Firmware]: that of the flash of QEMU's machines.
-func (m *Machine) VariableStorage() uint64 { return 0x3ff9c }
+func (m *Machine) VariableStorage() uint64 { return firmware.VariableStorage }
 
 // BootTargets are a disk, the firmware's shell and its setup, until [Machine.BootsFrom] is told otherwise.
 func (m *Machine) BootTargets() []generated.BootTarget {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/digitalocean/go-qemu/qmp"
 
+	"biosv/fault"
 	"biosv/generated"
 	"biosv/smm"
 )
@@ -83,6 +84,14 @@ func events(path string, found func(qmp.Event) bool) error {
 		}
 	}
 	return nil
+}
+
+// StartFailed is what the event log says of a machine that was to start again and could not.
+func StartFailed(err error, domain string) smm.Event {
+	return smm.Event{
+		Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.StartFailed",
+		Message: fmt.Sprintf("The machine was to start again and stays off: %v", fault.Of(err, domain)),
+	}
 }
 
 // Reset says whether the machine is to start again after such an end: it was a reset.

@@ -12,21 +12,10 @@ import (
 // registry is the table of the attributes: facts, of when the machine was attached. What a machine is made of is its
 // owner's, and changed in libvirt.
 func registry(d smm.Domain, original *definition) generated.GetAttributeRegistryReply {
-	text := generated.AttributeKindString
-	integer := generated.AttributeKindInteger
-	number := func(name, menu, display string, value uint32, help string) *generated.AttributeDefinition {
-		return &generated.AttributeDefinition{
-			Name: name, MenuGroup: menu, DisplayName: display, AttributeKind: &integer, LowerBound: new(generated.IntegerBound(0)), UpperBound: new(generated.IntegerBound(1 << 32)),
-			DefaultValue: []string{strconv.FormatUint(uint64(value), 10)}, ReadOnly: true, Immutable: true, HelpText: help,
-		}
-	}
 	return generated.GetAttributeRegistryReply{RegistryId: machine.RegistryID("Libvirt", d.UUID), Definition: []*generated.AttributeDefinition{
-		{
-			Name: "SystemUuid", MenuGroup: "Identification", DisplayName: "System UUID", AttributeKind: &text, MaxLength: new(generated.LengthBound(36)), DefaultValue: []string{d.UUID}, ReadOnly: true, Immutable: true,
-			HelpText: "The UUID by which libvirt, operating systems and tools know this machine (SMBIOS type 1).",
-		},
-		number("ProcessorCount", "Processor", "Processors", original.processors(), "How many processors the machine had when it was attached; the inventory tells what it has now."),
-		number("TotalMemoryMiB", "Memory", "Memory in MiB", original.memory(), "How much memory the machine had when it was attached; the inventory tells what it has now."),
+		machine.SystemUUID("Identification", d.UUID, "The UUID by which libvirt, operating systems and tools know this machine (SMBIOS type 1)."),
+		machine.Fact("ProcessorCount", "Processor", "Processors", original.processors(), "How many processors the machine had when it was attached; the inventory tells what it has now."),
+		machine.Fact("TotalMemoryMiB", "Memory", "Memory in MiB", original.memory(), "How much memory the machine had when it was attached; the inventory tells what it has now."),
 	}}
 }
 

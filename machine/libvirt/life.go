@@ -9,7 +9,6 @@ import (
 
 	rpc "github.com/digitalocean/go-libvirt"
 
-	"biosv/fault"
 	"biosv/generated"
 	"biosv/machine/firmware"
 	"biosv/smm"
@@ -205,10 +204,7 @@ func (m *Machine) stopped(ctx context.Context, how string) {
 		return // somebody else did
 	}
 	m.log.Error("a machine that was reset could not be started again", "error", err)
-	m.report(ctx, smm.Event{
-		Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.StartFailed",
-		Message: fmt.Sprintf("The machine was to start again and stays off: %v", fault.Of(err, m.domain.Name)),
-	})
+	m.report(ctx, firmware.StartFailed(err, m.domain.Name))
 }
 
 // How libvirt ended a machine, where it is not for QEMU to say.

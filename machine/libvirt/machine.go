@@ -10,6 +10,7 @@ import (
 
 	"biosv/fault"
 	"biosv/generated"
+	"biosv/machine"
 	"biosv/machine/firmware"
 	"biosv/smm"
 )
@@ -96,12 +97,7 @@ func (m *Machine) comes() bool {
 }
 
 // Resets are all that there are.
-func (m *Machine) Resets() []generated.ResetType {
-	return []generated.ResetType{
-		generated.ResetTypeOn, generated.ResetTypeForceOff, generated.ResetTypeGracefulShutdown, generated.ResetTypeGracefulRestart,
-		generated.ResetTypeForceRestart, generated.ResetTypePowerCycle, generated.ResetTypeNmi, generated.ResetTypePushPowerButton,
-	}
-}
+func (m *Machine) Resets() []generated.ResetType { return machine.AllResets() }
 
 // Reset has libvirt change the power. A restart is an end, after which the machine is started again.
 func (m *Machine) Reset(ctx context.Context, how generated.ResetType) error {

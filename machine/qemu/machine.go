@@ -13,6 +13,7 @@ import (
 
 	"biosv/fault"
 	"biosv/generated"
+	"biosv/machine"
 	"biosv/machine/firmware"
 	"biosv/smm"
 )
@@ -66,12 +67,7 @@ func (m *Machine) Power(ctx context.Context) (generated.PowerState, error) {
 }
 
 // Resets are all that there are.
-func (m *Machine) Resets() []generated.ResetType {
-	return []generated.ResetType{
-		generated.ResetTypeOn, generated.ResetTypeForceOff, generated.ResetTypeGracefulShutdown, generated.ResetTypeGracefulRestart,
-		generated.ResetTypeForceRestart, generated.ResetTypePowerCycle, generated.ResetTypeNmi, generated.ResetTypePushPowerButton,
-	}
-}
+func (m *Machine) Resets() []generated.ResetType { return machine.AllResets() }
 
 // Reset begins a change of the power. Which makes sense when is judged in smm/power; here is refused only what cannot
 // be done at all.
@@ -224,10 +220,7 @@ func (m *Machine) tell(how firmware.End, again bool) {
 		m.mu.Unlock()
 		m.log.Error("a machine that was reset could not be started again", "error", err)
 		// What kept the start from being written may keep this from it too.
-		_ = m.supervisor.Report(ctx, smm.Event{
-			Severity: generated.EventSeverityCritical, MessageID: "BiosV.1.0.StartFailed",
-			Message: fmt.Sprintf("The machine was to start again and stays off: %v", fault.Of(err, m.domain.Name)),
-		})
+		_ = m.supervisor.Report(ctx, firmware.StartFailed(err, m.domain.Name))
 	}
 }
 

@@ -58,13 +58,6 @@ func choice(name, menu, display, help string, pairs ...string) *generated.Attrib
 	return d
 }
 
-// fact defines a number that cannot be changed.
-func fact(name, menu, display string, value uint32, help string) *generated.AttributeDefinition {
-	d := number(name, menu, display, 0, 1<<32, int64(value), help)
-	d.ResetRequired, d.ReadOnly, d.Immutable = false, true, true
-	return d
-}
-
 // powerRestore defines what becomes of the machine when the service starts, after the host lost its power too. That it
 // goes on when it still runs is no question.
 func powerRestore() *generated.AttributeDefinition {
@@ -112,15 +105,12 @@ func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 		label("SkuNumber", "SKU number", "", "The number to order the machine by, as its operating system reads it (SMBIOS type 1)."),
 		label("SerialNumber", "Serial number", "", "The machine's serial number, as its operating system reads it (SMBIOS type 1)."),
 		label("AssetTag", "Asset tag", "", "The tag under which you keep this machine in your books, as its operating system reads it (SMBIOS type 3)."),
-		{
-			Name: "SystemUuid", MenuGroup: identification, DisplayName: "System UUID", AttributeKind: &text, MaxLength: new(generated.LengthBound(36)), DefaultValue: one(d.UUID), ReadOnly: true, Immutable: true,
-			HelpText: "The UUID by which operating systems and tools know this machine (SMBIOS type 1).",
-		},
-		fact("ProcessorCount", processorMenu, "Processors", uint32(*v.ProcessorCount), "How many processors the machine has."),
+		machine.SystemUUID(identification, d.UUID, "The UUID by which operating systems and tools know this machine (SMBIOS type 1)."),
+		machine.Fact("ProcessorCount", processorMenu, "Processors", uint32(*v.ProcessorCount), "How many processors the machine has."),
 		toggle("ProcessorVirtualization", processorMenu, "Virtualization", true, "Whether operating systems may run virtual machines with the help of the processors (the feature vmx or svm, where the host has it)."),
 		toggle("ProcessorAes", processorMenu, "AES instructions", true, "Whether operating systems may encrypt with instructions of the processors (the feature aes)."),
 		toggle("ProcessorRandom", processorMenu, "Random numbers", true, "Whether the processors give random numbers (the features rdrand and rdseed, as far as there are any)."),
-		fact("TotalMemoryMiB", memoryMenu, "Memory in MiB", uint32(*v.MemoryMiB), "How much memory the machine has."),
+		machine.Fact("TotalMemoryMiB", memoryMenu, "Memory in MiB", uint32(*v.MemoryMiB), "How much memory the machine has."),
 		toggle("BootMenu", bootMenu, "Boot menu", false, "Whether the firmware waits for a key that leads to its menu, before it starts an operating system."),
 		number("BootMenuSeconds", bootMenu, "Wait for the boot menu in seconds", 1, 60, 5, "How long the firmware waits for the key; it sets the variable Timeout by it, and by 0 where there is no menu."),
 		secureBoot(),

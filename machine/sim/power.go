@@ -7,6 +7,7 @@ import (
 
 	"biosv/fault"
 	"biosv/generated"
+	"biosv/machine"
 	"biosv/smm"
 )
 
@@ -37,12 +38,7 @@ func (p transition) at(t time.Time) generated.PowerState {
 func (m *Machine) Power(context.Context) (generated.PowerState, error) { return m.now().state, nil }
 
 // Resets are all that there are.
-func (m *Machine) Resets() []generated.ResetType {
-	return []generated.ResetType{
-		generated.ResetTypeOn, generated.ResetTypeForceOff, generated.ResetTypeGracefulShutdown, generated.ResetTypeGracefulRestart,
-		generated.ResetTypeForceRestart, generated.ResetTypePowerCycle, generated.ResetTypeNmi, generated.ResetTypePushPowerButton,
-	}
-}
+func (m *Machine) Resets() []generated.ResetType { return machine.AllResets() }
 
 // Reset begins a change of the power. Which makes sense when is judged in smm/power; here is refused only what
 // cannot be done at all: to start what has power, or to ask an operating system that does not run.

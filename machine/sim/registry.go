@@ -52,10 +52,7 @@ func registry(d smm.Domain) generated.GetAttributeRegistryReply {
 			ValueExpression: `([A-Za-z0-9][A-Za-z0-9 ,.:/_-]*)?`,
 			HelpText:        "Where the machine stands, such as Hall 2/Rack 14/U 7; the inventory shows it.",
 		},
-		{
-			Name: "SystemUuid", MenuGroup: identification, DisplayName: "System UUID", AttributeKind: &text, MaxLength: length(36), DefaultValue: one(d.UUID), ReadOnly: true, Immutable: true,
-			HelpText: "The UUID by which operating systems and tools know this machine.",
-		},
+		machine.SystemUUID(identification, d.UUID, "The UUID by which operating systems and tools know this machine."),
 		{
 			Name: "SerialNumber", MenuGroup: identification, DisplayName: "Serial number", AttributeKind: &text, MaxLength: length(63), DefaultValue: one(serialNumber(d.Seed)), ReadOnly: true, Immutable: true,
 			HelpText: "The number that the maker gave to this machine.",
